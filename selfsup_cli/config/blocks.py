@@ -1,0 +1,179 @@
+"""Blocks that several jobs share: data, machine, optimiser, and what a preset says of itself."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Gt, Le
+from pydantic import Field
+
+from selfsup_cli.config.fields import Model, field
+
+Size = tuple[Annotated[int, Ge(8), Le(1024)], Annotated[int, Ge(8), Le(1024)]]
+Fraction = Annotated[float, Ge(0.0), Le(1.0)]
+
+
+class Paper(Model):
+    """Which published result a preset reproduces."""
+
+    title: str
+    reference: str = field("", "Where it is printed: thesis table or section.")
+    differs: list[str] = field([], "What of the published protocol this preset does not follow.")
+
+
+class Expectation(Model):
+    """A number that this preset should reach, with the spread at which it still counts."""
+
+    metric: str
+    value: float
+    tolerance: float = field(..., "Largest difference that still counts as reached.", ge=0)
+    protocol: str = ""
+
+
+class Cost(Model):
+    """What running the preset takes."""
+
+    hours: float = field(..., "Wall-clock time.", unit="h", ge=0)
+    machine: str = field(..., "On which machine this was measured or estimated.")
+    disk_mb: float = field(0.0, "Disk taken by the run.", unit="MB", ge=0)
+
+
+class Motion(Model):
+    """Built-in videos of moving objects (`--data motion`); the class is the law of motion."""
+
+    videos: int = field(512, "Videos in the training part.", ge=8, le=1_000_000)
+    test_videos: int = field(256, "Videos in the test part.", ge=8, le=1_000_000)
+    length: int = field(160, "Frames in each video.", unit="frames", ge=16, le=2000)
+    side: int = field(64, "Height and width of the frames.", unit="pixels", ge=16, le=512)
+    seed: int = field(0, "Seed from which the videos are rendered.", ge=0)
+
+
+class VideoData(Model):
+    """Where the videos come from."""
+
+    source: str | None = field(
+        None,
+        "A registered dataset (ucf101, hmdb51, kinetics, motion), a folder of videos, "
+        "or a CSV file of path,label[,split].",
+        flag="--data,--dataset",
+        names="datasets",
+    )
+    root: str | None = field(
+        None,
+        "Folder of a registered dataset, instead of $SELFSUP_DATA/NAME.",
+        flag="--data-root",
+    )
+    split: int = field(
+        1, "Which official train/test split of the dataset to use.", flag="--split", ge=1, le=99
+    )
+    test_share: float = field(
+        0.2,
+        "Share of the videos held out for testing where the data has no split of its own.",
+        flag="--test-share",
+        gt=0,
+        lt=1,
+    )
+    split_seed: int = field(0, "Seed of that held-out share.", ge=0)
+    max_bad: Fraction = field(
+        0.01, "Share of unreadable files above which the job fails.", flag="--max-bad"
+    )
+    quarantine: str | None = field(
+        None,
+        "File (quarantine.jsonl) that lists unreadable files to leave out.",
+        flag="--quarantine",
+    )
+    motion: Motion = Motion()
+
+
+class Machine(Model):
+    """Where and how wide a job runs. Nothing here changes what it computes."""
+
+    device: str = field(
+        "auto", "Device: auto, cpu, cuda or cuda:N.", flag="--device", identity=False
+    )
+    devices: int = field(
+        1, "Processes to train with, one device each.", flag="--devices", identity=False, ge=1
+    )
+    workers: int | Literal["auto"] = field(
+        "auto",
+        "Loader processes per device; 0 loads in the main process.",
+        flag="--workers",
+        identity=False,
+    )
+
+
+class Optim(Model):
+    """Optimiser and schedule; the schedule multiplies the learning rate."""
+
+    name: Literal["adamw", "sgd"] = field("adamw", "Optimiser.", flag="--optimizer")
+    lr: float = field(3e-4, "Learning rate at the start of the schedule.", flag="--lr", gt=0)
+    weight_decay: float = field(
+        1 / 3,
+        "Decoupled weight decay in PyTorch's convention: each step subtracts lr × this × w. "
+        "TensorFlow's AdamW subtracts its own value undivided, so 1e-4 there is 1e-4 / lr here.",
+        flag="--weight-decay",
+        ge=0,
+    )
+    betas: tuple[Annotated[float, Ge(0), Le(1)], Annotated[float, Ge(0), Le(1)]] = field(
+        (0.9, 0.99), "Decay of AdamW's running means."
+    )
+    momentum: float = field(0.9, "Nesterov momentum of SGD.", ge=0, lt=1)
+    decay_all: bool = field(False, "Decay biases and normalisation parameters too.")
+    schedule: Literal["cosine", "constant"] = field(
+        "cosine", "How the learning rate falls.", flag="--schedule"
+    )
+    final_factor: float = field(
+        1e-3, "Share of the learning rate left at the end of the cosine.", ge=0, le=1
+    )
+    warmup_steps: int = field(0, "Steps over which the learning rate rises from 0.", ge=0)
+    clip_grad: float | None = field(
+        None, "Largest norm of the gradient; larger ones are scaled down.", flag="--clip-grad", gt=0
+    )
+
+
+class Train(Model):
+    """How long and in which numerics to train."""
+
+    epochs: int = field(100, "Passes over the training data.", flag="--epochs", ge=1)
+    max_steps: int | None = field(
+        None, "Stop after this many updates, schedule included.", flag="--max-steps", ge=1
+    )
+    batch_size: int = field(
+        28, "Videos in one update, over all devices.", flag="--batch-size", ge=1
+    )
+    accumulate: int = field(
+        1, "Parts in which a batch passes through the network.", flag="--accumulate", ge=1
+    )
+    seed: int = field(0, "Seed of everything that is random.", flag="--seed", ge=0)
+    precision: Literal["auto", "32", "bf16", "fp16"] = field(
+        "auto",
+        "Arithmetic: auto takes bf16 only where the device has it in hardware.",
+        flag="--precision",
+    )
+    compile: bool = field(False, "Compile the networks with torch.compile.", flag="--compile")
+    deterministic: bool = field(
+        False,
+        "Only deterministic kernels, so that GPU runs repeat bit for bit.",
+        flag="--deterministic",
+    )
+    checkpoint_steps: int | None = field(
+        None,
+        "Save every so many updates, besides the ends of the time below.",
+        flag="--checkpoint-steps",
+        identity=False,
+        ge=1,
+    )
+    checkpoint_minutes: Annotated[float, Gt(0)] = field(
+        10.0, "Save after this much time.", unit="min", identity=False
+    )
+    keep: int = field(2, "Checkpoints kept.", identity=False, ge=1)
+
+
+class Preset(Model):
+    """What every preset says of itself."""
+
+    version: Literal[1] = field(1, "Version of the preset format.")
+    description: str = field("", "One line for `selfsup presets list`.")
+    paper: Paper | None = None
+    expect: list[Expectation] = Field(default=[], description="Numbers it should reach.")
+    cost: Cost | None = None

@@ -1,0 +1,92 @@
+"""Names that users type, known without importing anything heavy. Tests hold them to the code."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Literal
+
+from selfsup_cli.errors import InputError
+
+Kind = Literal["image", "video"]
+
+_C3D = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc1", "fc2")
+_RESIDUAL = ("stem", "layer1", "layer2", "layer3", "layer4")
+
+
+@dataclass(frozen=True)
+class Arch:
+    """A network: what it eats and the names of its layers, in order."""
+
+    kind: Kind
+    layers: tuple[str, ...]
+    embedding: str
+    about: str
+
+
+ARCHS: dict[str, Arch] = {
+    "c3d": Arch("video", _C3D, "conv5", "C3D, five convolutions (thesis, section 5.3)"),
+    "r3d": Arch("video", _RESIDUAL, "layer4", "2D3D-ResNet-18 of the thesis"),
+    "r2plus1d": Arch("video", _RESIDUAL, "layer4", "R(2+1)D-18 of the thesis"),
+    "r3d_18": Arch("video", _RESIDUAL, "layer4", "torchvision's R3D-18"),
+    "mc3_18": Arch("video", _RESIDUAL, "layer4", "torchvision's MC3-18"),
+    "r2plus1d_18": Arch("video", _RESIDUAL, "layer4", "torchvision's R(2+1)D-18"),
+}
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A registered dataset and how it must lie on disk (empty: built in)."""
+
+    kind: Kind
+    about: str
+    layout: str = ""
+
+
+DATASETS: dict[str, Dataset] = {
+    "motion": Dataset("video", "built-in: moving objects, the class is the law of motion"),
+    "ucf101": Dataset(
+        "video",
+        "UCF101 action recognition",
+        "CLASS/v_CLASS_gXX_cYY.avi, with classInd.txt, trainlist0N.txt and testlist0N.txt "
+        "in the folder itself or in ucfTrainTestlist/",
+    ),
+    "hmdb51": Dataset(
+        "video",
+        "HMDB51 action recognition",
+        "CLASS/*.avi, with CLASS_test_splitN.txt in the folder itself or in testTrainMulti_7030_splits/",
+    ),
+    "kinetics": Dataset(
+        "video",
+        "Kinetics-400, -600 or -700",
+        "train.csv, val.csv (or validate.csv) and optionally test.csv with the columns label, youtube_id, "
+        "time_start, time_end, and the clips train/[LABEL/]ID_000010_000020.mp4, val/…",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method of pretraining: its chapter, and the module under `selfsup_cli.methods`."""
+
+    chapter: int
+    about: str
+
+
+METHODS: dict[str, Method] = {
+    "temporal": Method(5, "video: recognise speed, random, periodic and warped time"),
+}
+
+
+def nearest(name: str, known: list[str] | tuple[str, ...]) -> str:
+    """` (did you mean 'x'?)` for the nearest of `known`, or an empty string."""
+    close = get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f" (did you mean '{close[0]}'?)" if close else ""
+
+
+def unknown(what: str, name: str, known: list[str] | tuple[str, ...]) -> InputError:
+    """The error for a name that is not among `known`, with the nearest one."""
+    return InputError(
+        f"unknown {what} '{name}'{nearest(name, known)}; known are: {', '.join(known)}",
+        kind=f"unknown-{what}",
+    )

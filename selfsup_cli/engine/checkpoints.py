@@ -1,0 +1,135 @@
+"""Checkpoints: tensors and plain values, written atomically, checked by SHA-256 when read."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from selfsup_cli.errors import InputError
+from selfsup_cli.runs import atomic
+
+log = logging.getLogger("selfsup")
+
+STATE = "state.pt"
+MANIFEST = "manifest.json"
+
+
+def read_tensors(path: Path) -> Any:
+    """Read what `torch.save` wrote, refusing anything but tensors and plain values.
+
+    Raises InputError for a file that is damaged, foreign or holds pickled code.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=False)  # noqa: TID251
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such checkpoint", kind="checkpoint") from None
+    except Exception as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise InputError(
+            f"{path}: not a checkpoint of tensors and plain values ({first[:160]})",
+            kind="checkpoint",
+        ) from error
+
+
+def save_tensors(path: Path, value: Any) -> str:
+    """Write tensors and plain values atomically; returns the SHA-256 of the file.
+
+    Serialised in memory first: a full disk is then an OSError of ours, not a cryptic one of torch.
+    """
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
+    return atomic.write_bytes(path, buffer.getbuffer())
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """The checkpoints of one run: `folder/step-00000120/{state.pt, manifest.json}`."""
+
+    folder: Path
+    keep: int = 2
+
+    def path(self, step: int) -> Path:
+        """Where the checkpoint of `step` lies."""
+        return self.folder / f"step-{step:08d}"
+
+    def steps(self) -> list[int]:
+        """Steps of complete checkpoints, oldest first."""
+        found = []
+        for path in self.folder.glob("step-*"):
+            number = path.name.removeprefix("step-")
+            if number.isdigit() and (path / MANIFEST).is_file():
+                found.append(int(number))
+        return sorted(found)
+
+    def save(self, step: int, state: dict[str, Any]) -> Path:
+        """Write `state`; the checkpoint exists once its manifest does. Older ones are pruned.
+
+        Raises MachineError when the disk is full; earlier checkpoints are then untouched.
+        """
+        target = self.path(step)
+        half = self.folder / f".tmp-{target.name}"
+        shutil.rmtree(half, ignore_errors=True)
+        half.mkdir(parents=True)
+        try:
+            digest = save_tensors(half / STATE, state)
+            size = (half / STATE).stat().st_size
+            files = {STATE: {"bytes": size, "sha256": digest}}
+            record = {"schema": "selfsup.checkpoint/1", "step": step, "files": files}
+            atomic.write_json(half / MANIFEST, record)
+            shutil.rmtree(target, ignore_errors=True)
+            half.rename(target)
+            atomic.sync_folder(self.folder)
+        except BaseException:
+            shutil.rmtree(half, ignore_errors=True)
+            raise
+        for old in self.steps()[: -self.keep]:
+            shutil.rmtree(self.path(old), ignore_errors=True)
+        return target
+
+    def sweep(self) -> None:
+        """Remove what a killed attempt left half written."""
+        for path in self.folder.glob(".tmp-*"):
+            shutil.rmtree(path, ignore_errors=True)
+
+    def latest(self) -> dict[str, Any] | None:
+        """The newest checkpoint that is whole; a damaged one is named and passed over.
+
+        Raises InputError when there are checkpoints but none is whole.
+        """
+        steps = self.steps()
+        for step in reversed(steps):
+            problem = self.problem(step)
+            if problem is None:
+                state: dict[str, Any] = read_tensors(self.path(step) / STATE)
+                return state
+            log.warning(
+                "checkpoint %s is damaged (%s); going back to the one before", step, problem
+            )
+        if steps:
+            raise InputError(
+                f"{self.folder}: all {len(steps)} checkpoints are damaged; start a new run",
+                kind="checkpoint",
+            )
+        return None
+
+    def problem(self, step: int) -> str | None:
+        """What is wrong with the checkpoint of `step`, or None."""
+        try:
+            record = json.loads((self.path(step) / MANIFEST).read_text())
+            for name, entry in record["files"].items():
+                file = self.path(step) / os.path.basename(name)  # noqa: PTH119
+                if file.stat().st_size != entry["bytes"]:
+                    return f"{name} has another size than its manifest says"
+                if atomic.file_sha256(file) != entry["sha256"]:
+                    return f"{name} does not match its checksum"
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            return f"its manifest cannot be read: {type(error).__name__}"
+        return None

@@ -1,0 +1,343 @@
+"""The training loop: one for everything that trains."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from selfsup_cli.config.blocks import Optim, Train
+from selfsup_cli.data.loader import Loader, digest
+from selfsup_cli.engine import schedule
+from selfsup_cli.engine.checkpoints import Checkpoints, save_tensors
+from selfsup_cli.engine.devices import Hardware
+from selfsup_cli.engine.events import Events
+from selfsup_cli.engine.progress import Progress, clock
+from selfsup_cli.engine.signals import StopFlag
+from selfsup_cli.engine.trainable import (
+    Batch,
+    NotFiniteError,
+    Trainable,
+    Update,
+    load_unwrapped,
+    unwrapped_state,
+    without_sync,
+    wrap_networks,
+)
+from selfsup_cli.errors import InputError, MachineError, TrainingError
+from selfsup_cli.randomness import derive
+from selfsup_cli.runs.run import Run
+
+log = logging.getLogger("selfsup")
+
+Check = Callable[[int, int], dict[str, float]]
+"""Called as `check(epoch, step)` at the end of an epoch; what it returns is logged."""
+
+
+@dataclass
+class Position:
+    """Where a run stands: updates done, the epoch, the batches of it that are done."""
+
+    step: int = 0
+    epoch: int = 0
+    batch: int = 0
+    order: int = 0
+
+
+@dataclass
+class Outcome:
+    """What a call of `fit` did."""
+
+    step: int
+    resumed_from: int
+    seconds: float
+    waiting: float
+    metrics: dict[str, float]
+    bad_samples: int
+
+
+@dataclass
+class Fit:
+    """Trains `model` on `loader` until `train` says it is enough, writing into `run`.
+
+    `run=None` trains without leaving anything behind (probes in tests, small heads). `check` is
+    called at the end of every `check_every`-th epoch and of the last one. Raises NotFiniteError
+    (a loss is NaN or infinite; what is needed to look into it lies in the run's `debug/`),
+    TrainingError (more than `max_bad` of the samples are bad) and Stopped (a signal, after saving).
+    """
+
+    model: Trainable
+    loader: Loader
+    train: Train
+    optim: Optim
+    hardware: Hardware
+    progress: Progress
+    run: Run | None = None
+    stop: StopFlag | None = None
+    check: Check | None = None
+    check_every: int = 0
+    max_bad: float = 1.0
+    samples: int = 0
+
+    def __call__(self) -> Outcome:
+        self._prepare()
+        resumed = self.at.step
+        self._began = self._saved = time.monotonic()
+        self._first = resumed
+        while self.at.step < self.total and self.at.epoch < self.epochs:
+            self._epoch()
+        return Outcome(
+            step=self.at.step,
+            resumed_from=resumed,
+            seconds=time.monotonic() - self._began,
+            waiting=self._waited,
+            metrics=self._last,
+            bad_samples=len(self._bad),
+        )
+
+    @property
+    def total(self) -> int:
+        """Updates in the whole training, schedule and all."""
+        total = self.train.epochs * len(self.loader)
+        return min(total, self.train.max_steps or total)
+
+    @property
+    def epochs(self) -> int:
+        """Epochs that are begun."""
+        return -(-self.total // len(self.loader))
+
+    def _prepare(self) -> None:
+        self.at = Position()
+        self._waited = 0.0
+        self._last: dict[str, float] = {}
+        self._bad: set[str] = set()
+        self._distributed = dist.is_available() and dist.is_initialized()
+        self._rank = dist.get_rank() if self._distributed else 0
+        self.model.to(self.hardware.device)
+        optimizers = self.model.optimizers()
+        self.update = Update(
+            optimizers,
+            schedule.factor(self.optim, self.total),
+            self.hardware,
+            seed=self.train.seed,
+            rank=self._rank,
+            clip_grad=self.optim.clip_grad,
+            parts=self.train.accumulate,
+            scaler=self.hardware.scaler(),
+        )
+        wrap_networks(self.model, self.hardware, distributed=self._distributed)
+        if self.train.compile:
+            for name in self.model.networks:
+                getattr(self.model, name).compile()
+        self._events: Events | None = None
+        if self.run is not None:
+            self._checkpoints = Checkpoints(self.run.path / "checkpoints", self.train.keep)
+            if self._rank == 0:
+                self._checkpoints.sweep()
+            state = self._checkpoints.latest()
+            if state is not None:
+                self._restore(state)
+            if self._rank == 0:
+                self.run.truncate_metrics(self.at.step)
+                self._events = Events(self.run.path / "events", self.at.step)
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        load_unwrapped(self.model, state["model"])
+        for name, optimizer in self.update.optimizers.items():
+            optimizer.load_state_dict(state["optimizers"][name])
+        if self.update.scaler is not None and state["scaler"] is not None:
+            self.update.scaler.load_state_dict(state["scaler"])
+        self.at = Position(**state["at"])
+        self._bad = set(state["bad"])
+        log.info("going on from step %d", self.at.step)
+
+    def state(self) -> dict[str, Any]:
+        """Everything that decides how training goes on; all randomness is a function of `at`."""
+        scaler = self.update.scaler
+        return {
+            "model": unwrapped_state(self.model),
+            "optimizers": {
+                name: optimizer.state_dict() for name, optimizer in self.update.optimizers.items()
+            },
+            "scaler": None if scaler is None else scaler.state_dict(),
+            "at": vars(self.at).copy(),
+            "bad": sorted(self._bad),
+        }
+
+    def save(self) -> None:
+        """Write a checkpoint of this moment, unless it lies there already."""
+        self._saved = time.monotonic()
+        if self.run is None or self._rank != 0:
+            return
+        if self.at.step not in self._checkpoints.steps():
+            self._checkpoints.save(self.at.step, self.state())
+        self.run.set_status("running", step=self.at.step)
+
+    def _epoch(self) -> None:
+        self.model.train()
+        batches = self.loader.epoch(self.at.epoch, self.at.batch)
+        while self.at.batch < len(self.loader) and self.at.step < self.total:
+            waiting = time.monotonic()
+            batch = next(batches)
+            self._waited += time.monotonic() - waiting
+            self._count_bad(batch.pop("bad", []))
+            row = self._step(batch)
+            self.at.step += 1
+            self.at.batch += 1
+            self._log(row)
+            ends = self.at.batch == len(self.loader) or self.at.step == self.total
+            if ends:
+                self._end_of_epoch()
+            self._save_or_stop()
+            if ends:
+                return
+
+    def _end_of_epoch(self) -> None:
+        epoch = self.at.epoch + 1
+        last = self.at.step == self.total
+        if self.at.batch == len(self.loader):
+            self.at.epoch, self.at.batch = epoch, 0
+        due = self.check_every > 0 and epoch % self.check_every == 0
+        if self.check is not None and (due or last):
+            self.model.eval()
+            found = self.check(epoch, self.at.step)
+            self.model.train()
+            if self.run is not None and self._rank == 0 and found:
+                self._write(found)
+        self.progress.update(self._line(), force=True)
+
+    def _save_or_stop(self) -> None:
+        asked = self._agree(bool(self.stop))
+        every = self.train.checkpoint_steps
+        by_step = every is not None and self.at.step % every == 0
+        by_time = time.monotonic() - self._saved > self.train.checkpoint_minutes * 60
+        last = self.at.step == self.total
+        if asked or by_step or by_time or last:
+            self.save()
+        if asked and self.stop is not None and not last:
+            raise self.stop.stopped(f"step {self.at.step} of {self.total}")
+
+    def _agree(self, asked: bool) -> bool:
+        if not self._distributed:
+            return asked
+        flag = torch.tensor(float(asked), device=self.hardware.device)
+        dist.all_reduce(flag)
+        if flag.item() and self.stop is not None and not self.stop:
+            self.stop.signum = 15
+        return bool(flag.item())
+
+    def _step(self, batch: dict[str, Any]) -> dict[str, float]:
+        index = batch.pop("index")
+        self.at.order = digest(self.at.order, index)
+        moved: Batch = {
+            name: value.to(self.hardware.device, non_blocking=True) for name, value in batch.items()
+        }
+        # Dropout and its like draw from the global generator: make that addressable as well.
+        torch.manual_seed(derive(self.train.seed, self.at.step, self._rank, "global"))
+        self.update.step = self.at.step
+        rows = []
+        try:
+            for part, piece in enumerate(_split(moved, self.train.accumulate)):
+                self.update.part = part
+                if part < self.train.accumulate - 1:
+                    with without_sync(self.model, self.model.networks):
+                        rows.append(self.model.step(piece, self.update))
+                else:
+                    rows.append(self.model.step(piece, self.update))
+        except NotFiniteError:
+            self._keep_evidence(moved, index)
+            raise
+        except torch.OutOfMemoryError as error:
+            raise MachineError(
+                f"the device ran out of memory in step {self.at.step + 1} "
+                f"(peak {self.hardware.peak_memory_mb():.0f} MB)",
+                kind="memory",
+                hint=f"pass the batch in parts: --accumulate {self.train.accumulate * 2}",
+            ) from error
+        return self._mean(rows)
+
+    def _mean(self, rows: list[dict[str, Tensor]]) -> dict[str, float]:
+        names = list(rows[0])
+        table = torch.stack([torch.stack([row[n].detach().float() for n in names]) for row in rows])
+        mean = table.mean(0)
+        if self._distributed:
+            dist.all_reduce(mean)
+            mean /= dist.get_world_size()
+        return dict(zip(names, mean.tolist(), strict=True))
+
+    def _keep_evidence(self, batch: Batch, index: Tensor) -> None:
+        if self.run is None:
+            return
+        folder = self.run.path / "debug"
+        folder.mkdir(exist_ok=True)
+        name = f"nonfinite-step-{self.at.step + 1}-rank-{self._rank}.pt"
+        evidence = {"batch": batch, "index": index, "state": self.state()}
+        save_tensors(folder / name, evidence)
+
+    def _count_bad(self, bad: list[tuple[str, str]]) -> None:
+        for identifier, reason in bad:
+            if identifier in self._bad:
+                continue
+            self._bad.add(identifier)
+            log.warning("left out, another video takes its place: %s: %s", identifier, reason)
+            if self.run is not None and self._rank == 0:
+                self.run.record_bad(identifier, reason)
+        if self.samples and len(self._bad) > self.max_bad * self.samples:
+            raise TrainingError(
+                f"{len(self._bad)} of {self.samples} videos cannot be read, more than the share of "
+                f"{self.max_bad:g} that is tolerated (first: {sorted(self._bad)[0]})",
+                kind="bad-samples",
+                hint="mend the files, list them with --quarantine, or raise --max-bad",
+            )
+
+    def _log(self, row: dict[str, float]) -> None:
+        self._last = row
+        if self.run is not None and self._rank == 0:
+            rates = {
+                "lr" if name == "main" else f"lr_{name}": lr for name, lr in self.update.lr.items()
+            }
+            self._write({**row, **rates}, order=f"{self.at.order:08x}")
+        if self.progress.due:
+            self.progress.update(self._line())
+
+    def _write(self, row: dict[str, float], **marks: str) -> None:
+        assert self.run is not None  # noqa: S101 (both callers have checked)
+        epoch = self.at.epoch + self.at.batch / len(self.loader)
+        self.run.log(self.at.step, epoch=round(epoch, 6), **row, **marks)
+        if self._events is not None:
+            self._events.write(self.at.step, row)
+
+    def _line(self) -> str:
+        spent = max(time.monotonic() - self._began, 1e-9)
+        rate = (self.at.step - self._first) / spent
+        left = clock((self.total - self.at.step) / rate) if rate > 0 else "?"
+        values = " ".join(f"{name}={value:.4g}" for name, value in self._last.items())
+        return (
+            f"step={self.at.step}/{self.total} epoch={self.at.epoch}/{self.train.epochs} {values} "
+            f"lr={next(iter(self.update.lr.values()), 0):.3g} it/s={rate:.3g} eta={left} "
+            f"data_wait={100 * self._waited / spent:.0f}% "
+            f"mem={self.hardware.peak_memory_mb():.0f}MB"
+        )
+
+
+def _split(batch: Batch, parts: int) -> list[Batch]:
+    """Cut every tensor of a batch into `parts` runs of equal length (the videos stay whole)."""
+    if parts == 1:
+        return [batch]
+    pieces: list[Batch] = [{} for _ in range(parts)]
+    for name, value in batch.items():
+        if len(value) % parts:
+            raise InputError(
+                f"a batch of {len(value)} {name}s cannot be cut into {parts} equal parts; "
+                "choose --accumulate so that it divides --batch-size",
+                kind="accumulate",
+            )
+        for piece, chunk in zip(pieces, value.chunk(parts), strict=True):
+            piece[name] = chunk
+    return pieces

@@ -1,0 +1,51 @@
+"""Schedules and optimisers, built from a preset."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from selfsup_cli.config.blocks import Optim
+
+
+def factor(settings: Optim, total_steps: int) -> Callable[[int], float]:
+    """What multiplies the learning rate in step t = 0 … total_steps − 1.
+
+    Cosine: (1 − α)·½(1 + cos πt/T) + α with α = `final_factor`, constant after T; a warm-up
+    rises linearly to it.
+    """
+
+    def at(step: int) -> float:
+        value = 1.0
+        if settings.schedule == "cosine":
+            progress = min(step / max(total_steps, 1), 1.0)
+            alpha = settings.final_factor
+            value = (1 - alpha) * 0.5 * (1 + math.cos(math.pi * progress)) + alpha
+        if step < settings.warmup_steps:
+            value *= (step + 1) / settings.warmup_steps
+        return value
+
+    return at
+
+
+def build_optimizer(module: nn.Module, settings: Optim) -> torch.optim.Optimizer:
+    """The optimiser for `module`; weight decay acts on weights, not on biases, γ and β."""
+    parameters = [p for p in module.parameters() if p.requires_grad]
+    decayed = [p for p in parameters if settings.decay_all or p.ndim > 1]
+    spared = [p for p in parameters if not settings.decay_all and p.ndim <= 1]
+    groups = [
+        {"params": decayed, "weight_decay": settings.weight_decay},
+        {"params": spared, "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    if settings.name == "adamw":
+        fused = all(p.device.type in ("cpu", "cuda") for p in parameters)
+        return torch.optim.AdamW(groups, lr=settings.lr, betas=settings.betas, fused=fused)
+    # SGD's own decay is coupled: it adds wd·w to the gradient, which the learning rate multiplies.
+    nesterov = settings.momentum > 0
+    return torch.optim.SGD(
+        groups, lr=settings.lr, momentum=settings.momentum, nesterov=nesterov, fused=True
+    )

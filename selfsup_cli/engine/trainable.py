@@ -1,0 +1,166 @@
+"""What the engine trains, and what it hands to it in every step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from selfsup_cli.engine.devices import Hardware
+from selfsup_cli.errors import TrainingError
+from selfsup_cli.randomness import generator
+
+Batch = dict[str, Tensor]
+
+
+class NotFiniteError(TrainingError):
+    """A loss is NaN or infinite. Raised before the update, so the weights are still sound."""
+
+
+class Trainable(nn.Module):
+    """Anything the engine can train: a pretext task, a GAN, a set of linear probes.
+
+    `networks` names the sub-modules whose gradients must agree between processes; the engine wraps
+    them in DistributedDataParallel. `step` computes losses, performs its own updates through
+    `update(loss)` (several optimisers may alternate) and returns a flat dict of scalars.
+    """
+
+    networks: tuple[str, ...] = ()
+
+    def optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        """The optimisers, by the names that `step` passes to `update`."""
+        raise NotImplementedError
+
+    def step(self, batch: Batch, update: Update) -> dict[str, Tensor]:
+        """One pass over `batch`: losses, updates, and the scalars to log."""
+        raise NotImplementedError
+
+
+@dataclass
+class Update:
+    """Performs the updates of one step: backward, clipping, schedule, optimiser.
+
+    With `parts > 1` a batch passes through the network in parts; gradients are averaged and the
+    optimiser moves at the last one.
+    """
+
+    optimizers: Mapping[str, torch.optim.Optimizer]
+    factor: Callable[[int], float]
+    hardware: Hardware
+    seed: int
+    rank: int = 0
+    clip_grad: float | None = None
+    parts: int = 1
+    step: int = 0
+    part: int = 0
+    scaler: torch.amp.GradScaler | None = None
+    lr: dict[str, float] = field(default_factory=dict)
+    _base: dict[str, list[float]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._base = {
+            name: [float(group["lr"]) for group in optimizer.param_groups]
+            for name, optimizer in self.optimizers.items()
+        }
+
+    @property
+    def device(self) -> torch.device:
+        """Where batches and networks live."""
+        return self.hardware.device
+
+    def generator(self, purpose: str) -> torch.Generator:
+        """Randomness of this step, a function of (seed, step, part, rank, purpose) alone."""
+        return generator(
+            self.seed, self.step, self.part, self.rank, purpose, device=str(self.device)
+        )
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """The precision in which networks run their forward pass."""
+        return self.hardware.autocast()
+
+    def __call__(self, loss: Tensor, name: str = "main") -> None:
+        """Back-propagate `loss` and, at the last part, move optimiser `name`.
+
+        Raises NotFiniteError before anything is changed when the loss is NaN or infinite.
+        """
+        if not bool(torch.isfinite(loss.detach()).all()):
+            value = loss.detach().float().mean().item()
+            raise NotFiniteError(
+                f"the loss ({name}) became {value} in step {self.step + 1}",
+                kind="not-finite",
+                hint="lower the learning rate (--lr), or clip the gradient (--clip-grad 1)",
+            )
+        optimizer = self.optimizers[name]
+        if self.part == 0:
+            optimizer.zero_grad(set_to_none=True)
+        scaled = loss / self.parts if self.parts > 1 else loss
+        if self.scaler is not None:
+            scaled = self.scaler.scale(scaled)
+        scaled.backward()  # type: ignore[no-untyped-call]
+        if self.part == self.parts - 1:
+            self._move(name, optimizer)
+
+    def _move(self, name: str, optimizer: torch.optim.Optimizer) -> None:
+        factor = self.factor(self.step)
+        for group, base in zip(optimizer.param_groups, self._base[name], strict=True):
+            group["lr"] = base * factor
+        self.lr[name] = optimizer.param_groups[0]["lr"]
+        if self.clip_grad is not None:
+            if self.scaler is not None:
+                self.scaler.unscale_(optimizer)
+            parameters = [p for group in optimizer.param_groups for p in group["params"]]
+            nn.utils.clip_grad_norm_(parameters, self.clip_grad)
+        if self.scaler is None:
+            optimizer.step()
+        else:
+            self.scaler.step(optimizer)
+            self.scaler.update()
+
+
+def wrap_networks(model: Trainable, hardware: Hardware, *, distributed: bool) -> None:
+    """Wrap the model's networks for training on several processes. Checkpoints stay unwrapped."""
+    if not distributed:
+        return
+    for name in model.networks:
+        device_ids = [hardware.device.index] if hardware.device.type == "cuda" else None
+        wrapped = DistributedDataParallel(getattr(model, name), device_ids=device_ids)
+        setattr(model, name, wrapped)
+
+
+def unwrapped_state(model: Trainable) -> dict[str, Tensor]:
+    """The model's state under the names it has without DistributedDataParallel."""
+    state = model.state_dict()
+    for name in model.networks:
+        if isinstance(getattr(model, name), DistributedDataParallel):
+            prefix, plain = f"{name}.module.", f"{name}."
+            state = {
+                plain + key[len(prefix) :] if key.startswith(prefix) else key: value
+                for key, value in state.items()
+            }
+    return state
+
+
+def load_unwrapped(model: Trainable, state: Mapping[str, Tensor]) -> None:
+    """Load what `unwrapped_state` gave, whether or not the networks are wrapped now."""
+    for name in model.networks:
+        if isinstance(getattr(model, name), DistributedDataParallel):
+            prefix, plain = f"{name}.module.", f"{name}."
+            state = {
+                prefix + key[len(plain) :] if key.startswith(plain) else key: value
+                for key, value in state.items()
+            }
+    model.load_state_dict(state, strict=True)
+
+
+def without_sync(model: Trainable, networks: Sequence[str]) -> AbstractContextManager[object]:
+    """Keep DistributedDataParallel from averaging gradients before the last part of a batch."""
+    stack = ExitStack()
+    wrapped = [getattr(model, name) for name in networks]
+    for network in wrapped:
+        if isinstance(network, DistributedDataParallel):
+            stack.enter_context(network.no_sync())  # type: ignore[no-untyped-call]
+    return stack if wrapped else nullcontext()

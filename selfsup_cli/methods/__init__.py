@@ -1,0 +1,1 @@
+"""One file per method, each reading like its chapter: transformation, networks, losses, step."""

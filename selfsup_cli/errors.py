@@ -35,7 +35,7 @@ class TrainingError(SelfsupError):
     exit_status = 4
 
 
-class Stopped(SelfsupError):
+class Stopped(SelfsupError):  # noqa: N818 (it is no error)
     """A signal ended the job after a clean save; `exit_status` depends on the signal."""
 
     def __init__(self, message: str, exit_status: int) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le
-from pydantic import Field
+from pydantic import BeforeValidator, WithJsonSchema, model_validator
 
 from selfsup_cli.config.fields import Model, field
 
@@ -16,7 +16,7 @@ Fraction = Annotated[float, Ge(0.0), Le(1.0)]
 class Paper(Model):
     """Which published result a preset reproduces."""
 
-    title: str
+    title: str = field(..., "Authors, title, venue and year.")
     reference: str = field("", "Where it is printed: thesis table or section.")
     differs: list[str] = field([], "What of the published protocol this preset does not follow.")
 
@@ -24,10 +24,10 @@ class Paper(Model):
 class Expectation(Model):
     """A number that this preset should reach, with the spread at which it still counts."""
 
-    metric: str
-    value: float
+    metric: str = field(..., "What is measured, in the unit of the report.")
+    value: float = field(..., "The published or measured number.")
     tolerance: float = field(..., "Largest difference that still counts as reached.", ge=0)
-    protocol: str = ""
+    protocol: str = field("", "How it is measured: dataset, split, layer, clips.")
 
 
 class Cost(Model):
@@ -44,7 +44,7 @@ class Motion(Model):
     videos: int = field(512, "Videos in the training part.", ge=8, le=1_000_000)
     test_videos: int = field(256, "Videos in the test part.", ge=8, le=1_000_000)
     length: int = field(160, "Frames in each video.", unit="frames", ge=16, le=2000)
-    side: int = field(64, "Height and width of the frames.", unit="pixels", ge=16, le=512)
+    side: int = field(40, "Height and width of the frames.", unit="pixels", ge=16, le=512)
     seed: int = field(0, "Seed from which the videos are rendered.", ge=0)
 
 
@@ -75,26 +75,39 @@ class VideoData(Model):
     )
     split_seed: int = field(0, "Seed of that held-out share.", ge=0)
     max_bad: Fraction = field(
-        0.01, "Share of unreadable files above which the job fails.", flag="--max-bad"
+        0.01,
+        "Share of unreadable files above which the job fails.",
+        flag="--max-bad",
+        identity=False,
     )
     quarantine: str | None = field(
         None,
         "File (quarantine.jsonl) that lists unreadable files to leave out.",
         flag="--quarantine",
     )
-    motion: Motion = Motion()
+    motion: Motion = field(Motion(), "The built-in videos of `motion`.")
 
 
 class Machine(Model):
     """Where and how wide a job runs. Nothing here changes what it computes."""
 
     device: str = field(
-        "auto", "Device: auto, cpu, cuda or cuda:N.", flag="--device", identity=False
+        "auto",
+        "Device: auto, cpu, cuda or cuda:N.",
+        flag="--device",
+        form="auto, cpu, cuda or cuda:N",
+        pattern=r"^(auto|cpu|cuda(:[0-9]{1,2})?)$",
+        identity=False,
     )
     devices: int = field(
-        1, "Processes to train with, one device each.", flag="--devices", identity=False, ge=1
+        1,
+        "Processes to train with, one device each.",
+        flag="--devices",
+        identity=False,
+        ge=1,
+        le=1024,
     )
-    workers: int | Literal["auto"] = field(
+    workers: Annotated[int, Ge(0), Le(256)] | Literal["auto"] = field(
         "auto",
         "Loader processes per device; 0 loads in the main process.",
         flag="--workers",
@@ -131,6 +144,18 @@ class Optim(Model):
     )
 
 
+def _as_text(value: Any) -> Any:
+    return str(value) if type(value) is int else value
+
+
+# `precision: 32` reads as a number in YAML, and is what everybody writes.
+Precision = Annotated[
+    Literal["auto", "32", "bf16", "fp16"],
+    BeforeValidator(_as_text),
+    WithJsonSchema({"enum": ["auto", "32", 32, "bf16", "fp16"]}),
+]
+
+
 class Train(Model):
     """How long and in which numerics to train."""
 
@@ -145,7 +170,7 @@ class Train(Model):
         1, "Parts in which a batch passes through the network.", flag="--accumulate", ge=1
     )
     seed: int = field(0, "Seed of everything that is random.", flag="--seed", ge=0)
-    precision: Literal["auto", "32", "bf16", "fp16"] = field(
+    precision: Precision = field(
         "auto",
         "Arithmetic: auto takes bf16 only where the device has it in hardware.",
         flag="--precision",
@@ -168,12 +193,29 @@ class Train(Model):
     )
     keep: int = field(2, "Checkpoints kept.", identity=False, ge=1)
 
+    @model_validator(mode="after")
+    def _divisible(self) -> Train:
+        if self.accumulate > self.batch_size:
+            raise ValueError(
+                f"accumulate: a batch of {self.batch_size} does not have {self.accumulate} parts"
+            )
+        return self
+
+
+def _counted(value: Any) -> Any:
+    # A literal 1 would take `true` and 1.0 too.
+    if type(value) is not int:
+        raise ValueError("must be 1")
+    return value
+
 
 class Preset(Model):
     """What every preset says of itself."""
 
-    version: Literal[1] = field(1, "Version of the preset format.")
-    description: str = field("", "One line for `selfsup presets list`.")
-    paper: Paper | None = None
-    expect: list[Expectation] = Field(default=[], description="Numbers it should reach.")
-    cost: Cost | None = None
+    version: Annotated[Literal[1], BeforeValidator(_counted)] = field(
+        1, "Version of the preset format."
+    )
+    description: str = field("", "One line for `selfsup presets list`.", identity=False)
+    paper: Paper | None = field(None, "Which published result it reproduces.", identity=False)
+    expect: list[Expectation] = field([], "Numbers it should reach.", identity=False)
+    cost: Cost | None = field(None, "What running it takes.", identity=False)

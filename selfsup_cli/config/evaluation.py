@@ -54,12 +54,18 @@ class LinearProbe(Model):
     """The linear classifiers."""
 
     layers: list[str] = field(
-        [], "Layers to classify from; all named layers if none is given.", flag="--layer", names="layers"
+        [],
+        "Layers to classify from; all named layers if none is given.",
+        flag="--layer",
+        names="layers",
     )
     grid: Annotated[int, Ge(1)] = field(
-        2, "Features of a layer are averaged to at most this many cells along time, height and width."
+        2,
+        "Features of a layer are averaged to at most this many cells along time, height and width.",
     )
-    normalize: bool = field(True, "Standardise each feature with training statistics (BN without affine).")
+    normalize: bool = field(
+        True, "Standardise each feature with training statistics (BN without affine)."
+    )
     lrs: list[Annotated[float, Gt(0)]] = field(
         [0.003, 0.03, 0.3], "Learning rates tried.", min_length=1
     )
@@ -69,7 +75,10 @@ class LinearProbe(Model):
     epochs: int = field(60, "Passes over the training features.", flag="--epochs", ge=1)
     batch_size: int = field(64, "Features in one update.", flag="--batch-size", ge=1)
     validation_share: float = field(
-        0.2, "Share of the training videos on which learning rate and decay are chosen.", gt=0, lt=0.9
+        0.2,
+        "Share of the training videos on which learning rate and decay are chosen.",
+        gt=0,
+        lt=0.9,
     )
     seed: int = field(0, "Seed of initialisation, order and the share above.", flag="--seed", ge=0)
     still: bool = field(
@@ -82,39 +91,47 @@ class LinearProbe(Model):
 class Probe(Preset):
     """Linear classifiers on frozen layers."""
 
-    task: Literal["probe"] = "probe"
-    subject: Subject = Subject()
-    data: VideoData = VideoData()
-    clips: Clips = Clips()
-    probe: LinearProbe = LinearProbe()
-    machine: Machine = Machine()
+    task: Literal["probe"] = field("probe", "The task.")
+    subject: Subject = field(Subject(), "What is looked at.")
+    data: VideoData = field(VideoData(), "Where the labelled videos come from.")
+    clips: Clips = field(Clips(), "Which clips stand for a video.")
+    probe: LinearProbe = field(LinearProbe(), "The linear classifiers.")
+    machine: Machine = field(Machine(), "Where and how wide the job runs.")
 
 
 class Neighbours(Model):
     """Nearest-neighbour retrieval (thesis, section 5.3, table 5.4)."""
 
     layer: str | None = field(
-        None, "Layer to compare, averaged over time and space; by default the embedding.",
-        flag="--layer", names="layers",
+        None,
+        "Layer to compare, averaged over time and space; by default the embedding.",
+        flag="--layer",
+        names="layers",
     )
     ks: list[Annotated[int, Ge(1)]] = field(
-        [1, 5, 10, 20, 50], "Hit if any of the first k neighbours has the query's class.", min_length=1
+        [1, 5, 10, 20, 50],
+        "Hit if any of the first k neighbours has the query's class.",
+        min_length=1,
     )
     clips: int = field(10, "Temporal crops averaged for each video.", flag="--clips", ge=1, le=64)
-    max_skip: int = field(4, "Largest step between frames (see `clips.max_skip` of probe).", ge=1, le=16)
+    max_skip: int = field(
+        4, "Largest step between frames (see `clips.max_skip` of probe).", ge=1, le=16
+    )
     standardize: bool = field(True, "Standardise with the statistics of the gallery.")
     controls: list[Control] = field(
         ["shuffled", "reversed"], "Queries with the order of time destroyed or turned round."
     )
     sheet: int = field(8, "Queries drawn in the picture of neighbours.", ge=0, le=64)
-    seed: int = field(0, "Seed of the shuffling and of the choice of queries drawn.", flag="--seed", ge=0)
+    seed: int = field(
+        0, "Seed of the shuffling and of the choice of queries drawn.", flag="--seed", ge=0
+    )
 
 
 class Retrieve(Preset):
     """Nearest neighbours, and how often they share the class."""
 
-    task: Literal["retrieve"] = "retrieve"
-    subject: Subject = Subject()
-    data: VideoData = VideoData()
-    neighbours: Neighbours = Neighbours()
-    machine: Machine = Machine()
+    task: Literal["retrieve"] = field("retrieve", "The task.")
+    subject: Subject = field(Subject(), "What is looked at.")
+    data: VideoData = field(VideoData(), "Where the videos come from.")
+    neighbours: Neighbours = field(Neighbours(), "How neighbours are found and counted.")
+    machine: Machine = field(Machine(), "Where and how wide the job runs.")

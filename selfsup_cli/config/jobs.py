@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, get_args
+
 from selfsup_cli.config.blocks import Preset
 from selfsup_cli.config.evaluation import Probe, Retrieve
 from selfsup_cli.config.temporal import PretrainTemporal
@@ -11,3 +13,20 @@ JOBS: dict[str, type[Preset]] = {
     "probe": Probe,
     "retrieve": Retrieve,
 }
+
+
+def discriminator(job: str) -> tuple[str, str]:
+    """The key and value by which a preset says that it is for `job`: `("method", "temporal")`."""
+    fields = JOBS[job].model_fields
+    key = "method" if "method" in fields else "task"
+    return key, get_args(fields[key].annotation)[0]
+
+
+def job_in(data: Any) -> str | None:
+    """The job that a preset's plain data says it is for; None if it says none that is known."""
+    if isinstance(data, dict):
+        for job in JOBS:
+            key, value = discriminator(job)
+            if data.get(key) == value:
+                return job
+    return None

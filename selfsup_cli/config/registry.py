@@ -54,13 +54,14 @@ DATASETS: dict[str, Dataset] = {
     "hmdb51": Dataset(
         "video",
         "HMDB51 action recognition",
-        "CLASS/*.avi, with CLASS_test_splitN.txt in the folder itself or in testTrainMulti_7030_splits/",
+        "CLASS/*.avi, with CLASS_test_splitN.txt in the folder itself or in "
+        "testTrainMulti_7030_splits/",
     ),
     "kinetics": Dataset(
         "video",
         "Kinetics-400, -600 or -700",
-        "train.csv, val.csv (or validate.csv) and optionally test.csv with the columns label, youtube_id, "
-        "time_start, time_end, and the clips train/[LABEL/]ID_000010_000020.mp4, val/…",
+        "train.csv, val.csv (or validate.csv) and optionally test.csv with the columns label, "
+        "youtube_id, time_start, time_end, and the clips train/[LABEL/]ID_000010_000020.mp4, val/…",
     ),
 }
 
@@ -80,8 +81,9 @@ METHODS: dict[str, Method] = {
 
 def nearest(name: str, known: list[str] | tuple[str, ...]) -> str:
     """` (did you mean 'x'?)` for the nearest of `known`, or an empty string."""
-    close = get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return f" (did you mean '{close[0]}'?)" if close else ""
+    folded = {one.casefold(): one for one in known}
+    close = get_close_matches(name.casefold(), list(folded), n=1, cutoff=0.6)
+    return f" (did you mean '{folded[close[0]]}'?)" if close else ""
 
 
 def unknown(what: str, name: str, known: list[str] | tuple[str, ...]) -> InputError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from annotated_types import Ge, Gt, Le
+from annotated_types import Gt, Le
 from pydantic import model_validator
 
 from selfsup_cli.config.blocks import Machine, Optim, Preset, Size, Train, VideoData
@@ -18,13 +18,11 @@ class VideoNetwork(Model):
 
     arch: str = field(
         "c3d",
-        "Network: c3d, r3d, r2plus1d (as in the thesis), r3d_18, mc3_18, r2plus1d_18 (torchvision).",
+        "Network: c3d, r3d, r2plus1d (of the thesis), r3d_18, mc3_18, r2plus1d_18 (torchvision).",
         flag="--arch",
         names="archs",
     )
-    width: float = field(
-        1.0, "Multiplier of the number of channels.", flag="--width", gt=0, le=4
-    )
+    width: float = field(1.0, "Multiplier of the number of channels.", flag="--width", gt=0, le=4)
     shortcut: Literal["standard", "projected"] = field(
         "standard",
         "r3d and r2plus1d: identity shortcuts where shapes agree, or (as the author's code did) "
@@ -68,9 +66,17 @@ class TimeTransformations(Model):
         if len(set(self.kinds)) != len(self.kinds):
             raise ValueError("kinds: a transformation is listed twice")
         if "speed" not in self.kinds:
-            raise ValueError("kinds: 'speed' must be among the transformations (it is the unchanged clip)")
+            raise ValueError(
+                "kinds: 'speed' must be among the transformations (it is the unchanged clip)"
+            )
         if len(self.kinds) == 1 and not self.speed_loss:
-            raise ValueError("kinds: with speed alone there is nothing to learn unless speed_loss is true")
+            raise ValueError(
+                "kinds: with speed alone there is nothing to learn unless speed_loss is true"
+            )
+        if self.speed_loss and self.speeds == 1:
+            raise ValueError(
+                "speeds: with one speed there is none to recognise unless speed_loss is false"
+            )
         if self.min_frames < self.frames:
             raise ValueError("min_frames: must be at least `frames`, or clips could not be filled")
         return self
@@ -83,7 +89,9 @@ class ClipAugmentation(Model):
     scale: tuple[Annotated[float, Gt(0), Le(1)], Annotated[float, Gt(0), Le(1)]] = field(
         (1.0, 1.0), "Range of a random further scaling, drawn per clip, aspect ratio kept."
     )
-    crop: int = field(112, "Side of the random square crop.", flag="--crop", unit="pixels", ge=16, le=512)
+    crop: int = field(
+        112, "Side of the random square crop.", flag="--crop", unit="pixels", ge=16, le=512
+    )
     flip: bool = field(True, "Mirror half of the videos; the clips of one video share the coin.")
     color: Literal["none", "clip", "frame"] = field(
         "none", "Random brightness, saturation and greyscale: off, per clip, or per frame."
@@ -104,22 +112,26 @@ class ClipAugmentation(Model):
 class Monitor(Model):
     """Held-out checks while training: is it learning?"""
 
-    every_epochs: int = field(5, "Epochs between checks; 0 checks at the end only.", flag="--monitor-every", ge=0)
+    every_epochs: int = field(
+        5, "Epochs between checks; 0 checks at the end only.", flag="--monitor-every", ge=0
+    )
     videos: int = field(256, "Held-out videos for the pretext accuracy.", ge=1)
     draws: int = field(2, "Clips drawn from each of them per transformation.", ge=1)
-    knn_videos: int = field(512, "Videos for the k-NN check where the data has labels; 0 skips it.", ge=0)
+    knn_videos: int = field(
+        512, "Videos for the k-NN check where the data has labels; 0 skips it.", ge=0
+    )
     knn_k: int = field(5, "Neighbours that vote.", ge=1)
 
 
 class PretrainTemporal(Preset):
     """Learn by recognising transformations of time (Jenni, Meishvili & Favaro, ECCV 2020)."""
 
-    method: Literal["temporal"] = "temporal"
-    data: VideoData = VideoData()
-    network: VideoNetwork = VideoNetwork()
-    time: TimeTransformations = TimeTransformations()
-    augment: ClipAugmentation = ClipAugmentation()
-    optim: Optim = Optim()
-    train: Train = Train()
-    monitor: Monitor = Monitor()
-    machine: Machine = Machine()
+    method: Literal["temporal"] = field("temporal", "The method.")
+    data: VideoData = field(VideoData(), "Where the videos come from.")
+    network: VideoNetwork = field(VideoNetwork(), "The 3D-CNN.")
+    time: TimeTransformations = field(TimeTransformations(), "The transformations of time.")
+    augment: ClipAugmentation = field(ClipAugmentation(), "What is done to the pixels.")
+    optim: Optim = field(Optim(), "Optimiser and schedule.")
+    train: Train = field(Train(), "How long and in which numerics to train.")
+    monitor: Monitor = field(Monitor(), "Held-out checks while training.")
+    machine: Machine = field(Machine(), "Where and how wide the job runs.")

@@ -15,15 +15,13 @@ class Events:
         if step == 0:
             shutil.rmtree(folder, ignore_errors=True)
         purge = step + 1 if step else None
-        self._writer = SummaryWriter(  # type: ignore[no-untyped-call]
-            str(folder), purge_step=purge, flush_secs=30
-        )
+        self._writer = SummaryWriter(str(folder), purge_step=purge, flush_secs=30)
 
     def write(self, step: int, row: dict[str, float]) -> None:
         """Add one scalar per entry of `row`."""
         for name, value in row.items():
-            self._writer.add_scalar(name, value, step)  # type: ignore[no-untyped-call]
+            self._writer.add_scalar(name, value, step)
 
     def close(self) -> None:
         """Flush and close the file."""
-        self._writer.close()  # type: ignore[no-untyped-call]
+        self._writer.close()

@@ -162,5 +162,5 @@ def without_sync(model: Trainable, networks: Sequence[str]) -> AbstractContextMa
     wrapped = [getattr(model, name) for name in networks]
     for network in wrapped:
         if isinstance(network, DistributedDataParallel):
-            stack.enter_context(network.no_sync())  # type: ignore[no-untyped-call]
+            stack.enter_context(network.no_sync())
     return stack if wrapped else nullcontext()

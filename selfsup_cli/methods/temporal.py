@@ -22,7 +22,7 @@ from selfsup_cli.engine.schedule import build_optimizer
 from selfsup_cli.engine.trainable import Batch, Trainable, Update
 from selfsup_cli.models import Backbone, build
 from selfsup_cli.models.heads import LinearHead
-from selfsup_cli.randomness import derive
+from selfsup_cli.randomness import derive, generator
 from selfsup_cli.transforms import clips as pixels
 from selfsup_cli.transforms import time as temporal
 
@@ -33,18 +33,19 @@ NO_SPEED = -1
 # Transformation
 
 
-def plan(settings: TimeTransformations, n: int, generator: torch.Generator) -> ClipPlan:
+def plan(settings: TimeTransformations, n: int, g: torch.Generator) -> ClipPlan:
     """The clips of a video of n frames: one of each kind, at one speed κ ~ U{0 … κ_max(n)}.
 
     Labels: `motion` is the position of the kind in `settings.kinds`; `speed` is κ where the speed
     loss applies (speed clips; periodic ones too with `speed_on_periodic`), else NO_SPEED.
     """
-    drawn = temporal.draw(n, settings, generator)
+    drawn = temporal.draw(n, settings, g)
+    kinds: list[str] = list(settings.kinds)
     judged = {"speed", "periodic"} if settings.speed_on_periodic else {"speed"}
     return ClipPlan(
         np.stack([clip.frames for clip in drawn]),
         {
-            "motion": np.array([settings.kinds.index(clip.kind) for clip in drawn]),
+            "motion": np.array([kinds.index(clip.kind) for clip in drawn]),
             "speed": np.array([c.speed if c.kind in judged else NO_SPEED for c in drawn]),
         },
     )
@@ -56,8 +57,8 @@ class Plan:
     def __init__(self, settings: TimeTransformations) -> None:
         self.settings = settings
 
-    def __call__(self, n: int, generator: torch.Generator) -> ClipPlan:
-        return plan(self.settings, n, generator)
+    def __call__(self, n: int, g: torch.Generator) -> ClipPlan:
+        return plan(self.settings, n, g)
 
 
 # Networks
@@ -66,10 +67,12 @@ class Plan:
 class Recogniser(nn.Module):
     """φ: a backbone and one linear layer, whose outputs are split into motion and speed logits."""
 
-    def __init__(self, backbone: Backbone, motions: int, speeds: int) -> None:
+    def __init__(
+        self, backbone: Backbone, motions: int, speeds: int, start: torch.Generator
+    ) -> None:
         super().__init__()
         self.backbone = backbone
-        self.head = LinearHead(backbone.out_features, motions + speeds)
+        self.head = LinearHead(backbone.out_features, motions + speeds, generator=start)
         self.motions = motions
 
     def forward(self, clips: Tensor) -> tuple[Tensor, Tensor]:
@@ -120,9 +123,9 @@ class Temporal(Trainable):
         kinds = preset.time.kinds
         motions = len(kinds) if len(kinds) > 1 else 0
         speeds = preset.time.speeds if preset.time.speed_loss else 0
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derive(preset.train.seed, "head"))
-            self.recogniser = Recogniser(initial_backbone(preset), motions, speeds)
+        self.recogniser = Recogniser(
+            initial_backbone(preset), motions, speeds, generator(preset.train.seed, "head")
+        )
 
     @property
     def plan(self) -> Plan:
@@ -133,7 +136,7 @@ class Temporal(Trainable):
     def backbone(self) -> Backbone:
         """What is kept after pretraining."""
         recogniser = getattr(self.recogniser, "module", self.recogniser)
-        return recogniser.backbone  # type: ignore[no-any-return]
+        return recogniser.backbone
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
         return {"main": build_optimizer(self.recogniser, self.preset.optim)}
@@ -153,7 +156,7 @@ class Temporal(Trainable):
 
     @torch.no_grad()
     def predict(self, clips: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        """Motion and speed logits of uint8 clips `[B, 3, T, H, W]`, centre-cropped; None: no head."""
+        """Motion and speed logits of uint8 clips `[B, 3, T, H, W]`, cropped in the centre."""
         recogniser = getattr(self.recogniser, "module", self.recogniser)
         motion, speed = recogniser(pixels.center(clips, self.preset.augment.crop))
         return (motion if motion.shape[1] else None, speed if speed.shape[1] else None)

@@ -1,0 +1,77 @@
+"""`selfsup visualize WHAT`: pictures of what goes on inside."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from selfsup_cli.cli import work
+from selfsup_cli.cli.groups import Entry, LazyGroup, command, group
+from selfsup_cli.config.registry import METHODS
+from selfsup_cli.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+OUT = work.parameter(
+    "out",
+    str | None,
+    None,
+    "--out",
+    metavar="FILE",
+    help="Where the picture goes (a .png). [default: pretext.png in this folder]",
+)
+COUNT = work.parameter("count", int, 4, "--count", metavar="N", help="Videos shown. [default: 4]")
+
+
+def load() -> Any:
+    """The group of pictures."""
+    return group(Visualize, "visualize", "Look inside: pictures of what goes on.")
+
+
+def _pretext() -> Any:
+    return group(
+        Pretext,
+        "pretext",
+        f"The contact sheet of what METHOD is really fed, each frame with its index in the video. "
+        f"METHOD is {Pretext.default} unless named.",
+    )
+
+
+def _method_command(method: str) -> Any:
+    about = f"The contact sheet of what {method} is really fed.\n\n{work.DEFAULTS_NOTE}"
+    return command(work.parser(f"pretrain/{method}", _start, (OUT, COUNT)), method, about)
+
+
+def _start(call: work.Call) -> None:
+    out, count = call.more["out"], call.more["count"]
+    if count < 1:
+        raise InputError(f"--count must be at least 1; got {count}", kind="usage")
+    found = work.resolved(call)
+    path = None if out is None else Path(out)
+    quiet = call.verbosity < 0
+    outcome = work.perform("visualize", "pretext", found, out=path, count=count, quiet=quiet)
+    work.show(outcome, call)
+
+
+class Pretext(LazyGroup):
+    """`selfsup visualize pretext`: its commands are the methods, the first one by default."""
+
+    what = "method"
+    metavar = "[METHOD]"
+    default = next(iter(METHODS))
+    entries: ClassVar[Mapping[str, Entry]] = {
+        name: Entry(method.about, partial(_method_command, name))
+        for name, method in METHODS.items()
+    }
+
+
+class Visualize(LazyGroup):
+    """`selfsup visualize`: its commands are what can be looked at."""
+
+    what = "picture"
+    metavar = "WHAT"
+    entries: ClassVar[Mapping[str, Entry]] = {
+        "pretext": Entry("What the network is really fed, frame by frame.", _pretext)
+    }

@@ -1,0 +1,250 @@
+"""Commands that work: options from the preset's fields, one job, its outcome shown."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from selfsup_cli import __version__
+from selfsup_cli.cli import console, document
+from selfsup_cli.cli.groups import Action
+from selfsup_cli.config import environment
+from selfsup_cli.config.jobs import JOBS
+from selfsup_cli.config.options import Option, options_of
+
+if TYPE_CHECKING:
+    from selfsup_cli.config.presets import Resolved
+
+DEFAULTS_NOTE = (
+    "Defaults are those of the fields; the preset may say otherwise ('selfsup presets show NAME "
+    "--origin' tells). Every other field of the preset is set with --set."
+)
+
+Parameters = Mapping[str, inspect.Parameter]
+
+
+@dataclass(frozen=True)
+class Call:
+    """A parsed command line.
+
+    `options` maps the dotted paths of preset fields to what was given for them, `more` holds what
+    the job takes besides its preset.
+    """
+
+    job: str
+    options: Mapping[str, Any]
+    preset: str | None
+    sets: Sequence[str]
+    as_json: bool
+    verbosity: int
+    arguments: Sequence[str]
+    more: Mapping[str, Any] = field(default_factory=dict)
+
+
+def parameter(
+    name: str, annotation: Any, default: Any, *flags: str, **told: Any
+) -> inspect.Parameter:
+    """An option of a command, as Typer reads it from a signature."""
+    option = typer.Option(*flags, show_default=False, **told)
+    kind = inspect.Parameter.KEYWORD_ONLY
+    return inspect.Parameter(name, kind, default=default, annotation=Annotated[annotation, option])
+
+
+def parser(job: str, start: Callable[[Call], None], more: Sequence[inspect.Parameter]) -> Any:
+    """The function whose parameters are the options of `job`, those of all jobs, and `more`.
+
+    It parses into a call of `start`.
+    """
+    options = options_of(JOBS[job])
+    given = {_identifier(option): option for option in options}
+    mine = (*_FIRST, *more, *_LAST, *(_of_field(option) for option in options))
+
+    def parse(context: typer.Context, **values: Any) -> Action:
+        call = Call(
+            job=job,
+            options={option.path: _as_given(values[name]) for name, option in given.items()},
+            preset=values["preset"],
+            sets=values["sets"] or [],
+            as_json=values["as_json"],
+            verbosity=-1 if values["quiet"] else int(values["verbose"]),
+            arguments=context.obj["arguments"],
+            more={parameter.name: values[parameter.name] for parameter in more},
+        )
+        return lambda: start(call)
+
+    context = inspect.Parameter(
+        "context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context
+    )
+    parse.__signature__ = inspect.Signature([context, *mine])  # type: ignore[attr-defined]
+    parse.__annotations__ = {}
+    return parse
+
+
+def resolved(call: Call) -> Resolved:
+    """The call's preset, found, overridden and checked; says on stderr what is about to happen."""
+    from selfsup_cli.config.presets import resolve
+
+    listen(call.verbosity)
+    found = resolve(call.job, preset=call.preset, options=call.options, sets=call.sets)
+    announce(found, call.verbosity)
+    return found
+
+
+def listen(verbosity: int) -> None:
+    """Show messages on stderr, beginning with what is odd about the environment."""
+    console.listen(verbosity)
+    for warning in environment.warnings(os.environ):
+        console.warn(warning)
+
+
+def announce(found: Resolved, verbosity: int) -> None:
+    """Say in one line what is about to happen, before torch is imported (which takes seconds)."""
+    if verbosity < 0:
+        return
+    facts = [found.job.rpartition("/")[2], f"preset {found.name}"]
+    for path in ("network.arch", "subject.run", "data.source"):
+        value: Any = found.preset
+        for part in path.split("."):
+            value = getattr(value, part, None)
+        if value is not None:
+            facts.append(f"from {value}" if path == "subject.run" else str(value))
+    console.say(console.plain(f"selfsup {__version__} · {' · '.join(facts)}"))
+    if verbosity > 0:
+        for path, origin in found.origin.items():
+            if origin != "default":
+                console.say(console.plain(f"  {path}: {origin}"))
+
+
+def do(name: str, call: Call) -> None:
+    """The job `name`, from its preset to its result on stdout."""
+    found = resolved(call)
+    outcome = perform(
+        name,
+        name,
+        found,
+        command=["selfsup", *call.arguments],
+        quiet=call.verbosity < 0,
+        **call.more,
+    )
+    show(outcome, call, found.preset if call.more["dry_run"] else None)
+
+
+def perform(module: str, function: str, found: Resolved, **settings: Any) -> Any:
+    """Import and call a job; gives its Outcome.
+
+    What anything in it prints goes to stderr: stdout is for the result.
+    """
+    with contextlib.redirect_stdout(sys.stderr):
+        job = getattr(import_module(f"selfsup_cli.jobs.{module}"), function)
+        return job(found, **settings)
+
+
+def show(outcome: Any, call: Call, preset: Any = None) -> None:
+    """The result of a job on stdout: its report and text, and its run directory last.
+
+    `preset` is given for a rehearsal, and shown first. Of several processes that a launcher
+    started, the first alone speaks.
+    """
+    if int(os.environ.get("RANK") or 0) > 0:
+        return
+    if call.as_json:
+        data = dict(outcome.data)
+        if preset is not None:
+            data["preset"] = preset
+        document.success(data, run=outcome.run_dir, report=outcome.report)
+        return
+    parts = []
+    if preset is not None:
+        from selfsup_cli.config.presets import dump
+
+        parts.append(dump(preset).rstrip() + "\n")
+    if outcome.report is not None:
+        from selfsup_cli.cli import report
+
+        parts.append(report.show(outcome.report))
+    if outcome.text:
+        parts.append(console.plain(outcome.text, lines=True).rstrip("\n"))
+    if outcome.run_dir is not None:
+        parts.append(console.plain(outcome.run_dir))
+    if parts:
+        console.emit("\n".join(parts))
+
+
+_FIRST = (
+    parameter(
+        "preset",
+        str | None,
+        None,
+        "--preset",
+        metavar="NAME|FILE",
+        help="Preset to start from (see 'selfsup presets list'). [default: the most specific that "
+        "fits]",
+    ),
+    parameter(
+        "sets",
+        list[str] | None,
+        None,
+        "--set",
+        metavar="FIELD=VALUE",
+        help="Set any field of the preset, by its dotted path; may be repeated.",
+    ),
+)
+RUN = parameter(
+    "run",
+    str | None,
+    None,
+    "--run",
+    metavar="NAME",
+    help="Name of the run; the same command again goes on with it. [default: a new name]",
+)
+DRY_RUN = parameter(
+    "dry_run",
+    bool,
+    False,
+    "--dry-run",
+    help="Check everything, say what would be done, and do nothing.",
+)
+_LAST = (
+    parameter("as_json", bool, False, "--json", help="Print the result as one JSON document."),
+    parameter("quiet", bool, False, "--quiet", "-q", help="Say nothing but warnings and errors."),
+    parameter("verbose", bool, False, "--verbose", "-v", help="Say also what was decided and why."),
+)
+
+
+def _of_field(option: Option) -> inspect.Parameter:
+    """The command-line option of a preset field. Its text is read where presets are read."""
+    told = f"{option.default_text or 'none'}{f' {option.unit}' if option.unit else ''}"
+    help_ = f"{option.help} [default: {told}]"
+    if option.is_bool:
+        positive, negative = option.flags[:-1], option.flags[-1]
+        flags = ("/".join((positive[0], negative)), *positive[1:])
+        return parameter(_identifier(option), bool | None, None, *flags, help=help_)
+    kind = list[str] | None if option.is_list else str | None
+    return parameter(
+        _identifier(option), kind, None, *option.flags, help=help_, metavar=_metavar(option)
+    )
+
+
+def _metavar(option: Option) -> str:
+    if option.choices:
+        word = "|".join(option.choices)
+    else:
+        word = {int: "N", float: "X"}.get(option.type) or option.flags[0].removeprefix("--").upper()
+    return f"{word},…" if option.is_list else word
+
+
+def _identifier(option: Option) -> str:
+    return option.path.replace(".", "__")
+
+
+def _as_given(value: Any) -> Any:
+    """What was given for an option; a list's repetitions as if its items stood between commas."""
+    return (",".join(value) or None) if isinstance(value, list) else value

@@ -1,0 +1,171 @@
+"""Which files make up a source, before any of them has been opened."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from selfsup_cli.config.blocks import VideoData
+from selfsup_cli.data.ids import PackedIds
+from selfsup_cli.data.source import LeftOut, Split
+from selfsup_cli.errors import InputError
+from selfsup_cli.randomness import derive
+
+SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm")
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The files `root/id` of one split, with labels (int64 `[N]` into `classes`) if asked for.
+
+    `stated` says for each of them which line of which list names it, where a list does (then a file
+    that does not exist is the list's mistake). `left_out` are files that cannot even be named,
+    `notes` what a report should mention. `other_files` counts files of other kinds beside them.
+    """
+
+    name: str
+    root: Path
+    ids: PackedIds
+    split_rule: str
+    labels: np.ndarray | None = None
+    classes: tuple[str, ...] | None = None
+    stated: PackedIds | None = None
+    left_out: tuple[LeftOut, ...] = ()
+    notes: tuple[str, ...] = ()
+    other_files: int = 0
+
+    def take(self, places: np.ndarray) -> Listing:
+        """The files at `places` (int64)."""
+        return replace(
+            self,
+            ids=self.ids.take(places),
+            labels=None if self.labels is None else self.labels[places],
+            stated=None if self.stated is None else self.stated.take(places),
+        )
+
+
+@dataclass
+class Found:
+    """The video files under a folder, and how many files of other kinds (by suffix) lie there."""
+
+    ids: PackedIds
+    others: Counter[str] = field(default_factory=Counter)
+    unnamable: list[LeftOut] = field(default_factory=list)
+
+    def listing(self, root: Path, split_rule: str) -> Listing:
+        """All of them, without labels."""
+        return Listing(
+            root.name,
+            root,
+            self.ids,
+            split_rule,
+            left_out=tuple(self.unnamable),
+            other_files=sum(self.others.values()),
+        )
+
+
+def find_videos(root: Path) -> Found:
+    """All video files below `root` by their suffix, in the order of their names.
+
+    Links to folders are followed; hidden files and folders are not looked at. Raises `InputError`
+    for a folder that may not be read.
+    """
+    found = Found(PackedIds())
+    found.ids = PackedIds(_walk(root, "", frozenset(), found))
+    return found
+
+
+def _walk(
+    folder: Path, prefix: str, above: frozenset[tuple[int, int]], found: Found
+) -> Iterator[str]:
+    try:
+        stat = folder.stat()
+        here = (stat.st_dev, stat.st_ino)
+        if here in above:
+            return
+        with os.scandir(folder) as scan:
+            entries = sorted((entry.name, entry.is_dir(), entry.is_file()) for entry in scan)
+    except OSError as error:
+        raise InputError(
+            f"the folder {folder} cannot be read: {error.strerror}", kind="unreadable-folder"
+        ) from error
+    for name, is_folder, is_file in entries:
+        if name.startswith("."):
+            continue
+        if is_folder:
+            yield from _walk(folder / name, f"{prefix}{name}/", above | {here}, found)
+        elif not is_file or not name.lower().endswith(SUFFIXES):
+            found.others[Path(name).suffix.lower() or "(no suffix)"] += 1
+        elif not _is_utf8(prefix + name):
+            shown = os.fsencode(prefix + name).decode("utf-8", "backslashreplace")
+            found.unnamable.append(LeftOut(shown, "its name is not UTF-8"))
+        else:
+            yield prefix + name
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def no_videos(root: Path, found: Found) -> InputError:
+    """The error for a folder in which nothing was found."""
+    kinds = ", ".join(f"{count} {suffix}" for suffix, count in found.others.most_common(4))
+    seen = f"found instead: {kinds}" if kinds else "it is empty"
+    return InputError(
+        f"the folder {root} has no video files ({', '.join(SUFFIXES)}); {seen}",
+        kind="empty-folder",
+    )
+
+
+def hold_out(ids: PackedIds, split: Split, data: VideoData) -> np.ndarray:
+    """Places (int64) of the ids that belong to `split` when data has no split of its own.
+
+    The share `data.test_share` with the smallest seeded hashes is held out; labels play no part.
+    """
+    places = np.arange(len(ids))
+    if split == "all":
+        return places
+    hashes = np.array([derive(data.split_seed, "held out", name) for name in ids], np.int64)
+    count = min(max(round(data.test_share * len(ids)), 1), len(ids) - 1)
+    order = np.argsort(hashes, kind="stable")
+    return np.sort(order[:count] if split == "test" else order[count:])
+
+
+def held_out_rule(data: VideoData) -> str:
+    """The phrase that names this division."""
+    return f"seeded {100 * data.test_share:g} % held out (seed {data.split_seed})"
+
+
+def unlabelled(where: Path, why: str) -> InputError:
+    """The error for a labelled command on data without labels."""
+    return InputError(
+        f"{where} has no labels: {why}; labels come from class folders (CLASS/video.mp4), from a "
+        "CSV file with the columns path,label, or from the lists of ucf101, hmdb51 or kinetics",
+        kind="unlabelled",
+    )
+
+
+def check_classes(where: Path, train: set[str], test: set[str]) -> None:
+    """Raise `InputError` if the test part has classes that the training part has not."""
+    if alien := sorted(test - train):
+        lacking = sorted(train - test)
+        also = f", training alone has {_few(lacking)}" if lacking else ""
+        raise InputError(
+            f"the class names of {where} differ between train and test: testing alone has "
+            f"{_few(alien)}{also}",
+            kind="class-names",
+        )
+
+
+def _few(names: list[str]) -> str:
+    shown = ", ".join(f"'{name}'" for name in names[:5])
+    return shown + (f" and {len(names) - 5} more" if len(names) > 5 else "")

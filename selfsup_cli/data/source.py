@@ -1,0 +1,106 @@
+"""What a source of video clips is, and how the one that a preset names is opened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+
+from selfsup_cli.errors import TrainingError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+    from selfsup_cli.config.blocks import VideoData
+
+Split = Literal["train", "test", "all"]
+Progress = Callable[[int, int], None]
+
+QUARANTINED = "quarantined"
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A file or clip that is not used, and why."""
+
+    id: str
+    reason: str
+
+
+@runtime_checkable
+class ClipSource(Protocol):
+    """Videos that can be read frame by frame.
+
+    `ids` are unique POSIX paths relative to the source's root, `num_frames` (int64 `[N]`) true
+    counts. `labels` (int64 `[N]`) index `classes`; both are None where labels were not asked for.
+    `split_rule` says in one phrase who divided train from test. `fingerprint` is a SHA-256 over
+    ids, sizes, content samples and labels that is equal on every machine.
+    """
+
+    name: str
+    ids: Sequence[str]
+    num_frames: np.ndarray
+    labels: np.ndarray | None
+    classes: tuple[str, ...] | None
+    split: str
+    split_rule: str
+    fingerprint: str
+    left_out: Sequence[LeftOut]
+
+    def __len__(self) -> int: ...
+
+    def read(self, i: int, frames: np.ndarray, size: tuple[int, int] | None) -> torch.Tensor:
+        """Frames of video `i` as uint8 `[3,T,H,W]`, RGB, upright.
+
+        `frames` is int64 `[T]` in any order, repeats allowed, `0 <= f < num_frames[i]`. `size` is
+        (height, width) to scale to; None keeps the video's own. Raises `BadMediaError`.
+        """
+        ...
+
+    def subset(self, indices: np.ndarray) -> ClipSource:
+        """The videos `indices` (int64, in that order) as a source of its own."""
+        ...
+
+
+def open_source(
+    data: VideoData,
+    split: Split,
+    *,
+    labels: bool,
+    workers: int,
+    progress: Progress | None = None,
+) -> ClipSource:
+    """Open the videos that `data` names, indexing in `workers` processes what is not indexed yet.
+
+    With `labels=False` no label is read and none is inferred. `progress(done, total)` counts files
+    while they are indexed. Data without a split of its own is divided by a seeded hash of the
+    ids, so that labelled and unlabelled views of the same data agree on what is held out.
+    Raises `InputError` for anything the user has to mend.
+    """
+    if data.source == "motion":
+        from selfsup_cli.data.motion import MotionSource
+
+        return MotionSource(data.motion, split, labels)
+    from selfsup_cli.data.files import open_files
+
+    return open_files(data, split, labels=labels, workers=workers, progress=progress)
+
+
+def check_bad_share(source: ClipSource, max_bad: float) -> None:
+    """Raise `TrainingError` if more than the share `max_bad` of the files could not be read.
+
+    What the user put into quarantine is left out by their own will and does not count.
+    """
+    bad = [out for out in source.left_out if not out.reason.startswith(QUARANTINED)]
+    total = len(source) + len(bad)
+    if not bad or len(bad) <= max_bad * total:
+        return
+    shown = "; ".join(f"{out.id}: {out.reason}" for out in bad[:5])
+    more = f"; and {len(bad) - 5} more" if len(bad) > 5 else ""
+    raise TrainingError(
+        f"{len(bad)} of {total} videos of {source.name} cannot be read, more than the allowed "
+        f"{max_bad:.2%} (data.max_bad): {shown}{more}",
+        kind="bad-media",
+        hint="mend or remove the files, list them in a quarantine file, or raise --max-bad",
+    )

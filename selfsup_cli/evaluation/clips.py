@@ -1,0 +1,192 @@
+"""Which clips stand for a video in an evaluation, and how they are read."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from selfsup_cli.data.source import ClipSource
+from selfsup_cli.errors import BadMediaError, InputError, MachineError
+from selfsup_cli.randomness import generator
+from selfsup_cli.transforms.time import evenly_spaced_clips
+
+Control = Literal["still", "shuffled", "reversed"]
+
+
+@dataclass(frozen=True)
+class ClipProtocol:
+    """Which clips stand for a video, and what is done to their order of time.
+
+    `count` evenly spaced clips of `frames` frames, every min(n // frames, max_skip)-th frame of a
+    video of n; `count=None` takes the starts of the author's test (32 to 63). Controls: `still`
+    repeats the clip's middle frame, `shuffled` puts its frames into a random order (a function of
+    `seed`, the video and the clip), `reversed` turns them round.
+    """
+
+    frames: int
+    max_skip: int
+    count: int | None
+    control: Control | None = None
+    seed: int = 0
+
+    def __call__(self, n: int, identifier: str) -> np.ndarray:
+        """Frame indices int64 [clips, frames] for a video of `n` frames."""
+        clips = evenly_spaced_clips(n, self.frames, self.max_skip, self.count)
+        if self.control == "still":
+            return np.repeat(clips[:, clips.shape[1] // 2, None], clips.shape[1], axis=1)
+        if self.control == "reversed":
+            return np.ascontiguousarray(clips[:, ::-1])
+        if self.control == "shuffled":
+            for k, clip in enumerate(clips):
+                g = generator(self.seed, identifier, k, "shuffled")
+                clips[k] = clip[torch.randperm(len(clip), generator=g).numpy()]
+        return clips
+
+    def count_each(self, num_frames: np.ndarray) -> np.ndarray:
+        """The number of clips int64 [N] of videos of `num_frames` int64 [N] frames."""
+        lengths, position = np.unique(num_frames, return_inverse=True)
+        counts = [
+            len(evenly_spaced_clips(int(n), self.frames, self.max_skip, self.count))
+            for n in lengths
+        ]
+        return np.array(counts, dtype=np.int64)[position]
+
+    def describe(self) -> dict[str, str | int]:
+        """Plain values for a report and for the key of the cache."""
+        out: dict[str, str | int] = {
+            "frames": self.frames,
+            "max_skip": self.max_skip,
+            "clips": self.count if self.count is not None else "all starts (32 to 63)",
+        }
+        if self.control is not None:
+            out["control"] = self.control
+        if self.control == "shuffled":
+            out["control_seed"] = self.seed
+        return out
+
+
+class ProtocolPlan:
+    """`ClipProtocol` for the videos of one source; passed to loader processes."""
+
+    def __init__(self, source: ClipSource, clips: ClipProtocol) -> None:
+        self.source = source
+        self.clips = clips
+
+    def __call__(self, video: int) -> np.ndarray:
+        return self.clips(int(self.source.num_frames[video]), self.source.ids[video])
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A video's frames uint8 [3, U, H, W], each once, and int64 [K, T] which of them are a clip."""
+
+    video: int
+    frames: Tensor
+    clips: Tensor
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A video that could not be read. Travels as a value: some errors do not survive a worker."""
+
+    video: int
+    reason: str
+
+
+FramePlan = Callable[[int], np.ndarray]
+"""Frame indices int64 [K, T] of the clips of a video, by its position in the source."""
+
+
+class _Videos(Dataset[Decoded | Unreadable]):
+    def __init__(self, source: ClipSource, plan: FramePlan, size: tuple[int, int]) -> None:
+        self.source = source
+        self.plan = plan
+        self.size = size
+
+    def __getitem__(self, video: int) -> Decoded | Unreadable:
+        clips = self.plan(video)
+        # Clips overlap: each frame is decoded, and crosses to the main process, only once.
+        frames, position = np.unique(clips, return_inverse=True)
+        try:
+            pixels = self.source.read(video, frames, self.size)
+        except BadMediaError as error:
+            return Unreadable(video, error.reason)
+        return Decoded(video, pixels, torch.from_numpy(position.reshape(clips.shape)))
+
+
+def read_videos(
+    source: ClipSource,
+    videos: Sequence[int],
+    plan: FramePlan,
+    size: tuple[int, int],
+    workers: int,
+    bad: Callable[[str, str], None] | None = None,
+) -> Iterator[Decoded]:
+    """Decode the planned clips of `videos`, in that order, in `workers` processes.
+
+    Evaluation never skips: a file that cannot be read raises InputError, which names it. Only where
+    `bad` is given (a check inside a long training) is it called with id and reason instead, and the
+    video passed over.
+    """
+    loader: DataLoader[Decoded | Unreadable] = DataLoader(
+        _Videos(source, plan, size),
+        batch_size=None,
+        sampler=list(videos),
+        num_workers=workers,
+        worker_init_fn=_quiet_worker if workers else None,
+        generator=torch.Generator().manual_seed(0),
+    )
+    try:
+        for item in loader:
+            if isinstance(item, Unreadable) and bad is not None:
+                bad(source.ids[item.video], item.reason)
+                continue
+            if isinstance(item, Unreadable):
+                raise InputError(
+                    f"{source.ids[item.video]} of {source.name} cannot be read: {item.reason}; an "
+                    "evaluation leaves nothing out by itself: mend or remove the file, or list "
+                    "it with --quarantine",
+                    kind="bad-media",
+                )
+            yield item
+    except RuntimeError as error:
+        if "DataLoader worker" in str(error) and "exited unexpectedly" in str(error):
+            raise MachineError(
+                "a loader process was killed, most likely for want of memory",
+                kind="worker",
+                hint="use fewer --workers, or give the machine more (shared) memory",
+            ) from error
+        raise
+
+
+def _quiet_worker(number: int) -> None:
+    """Loader processes leave Ctrl-C to their parent and keep to one thread each."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for signum in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(signum, signal.SIG_DFL)
+    torch.set_num_threads(1)
+
+
+def in_batches(
+    decoded: Iterator[Decoded], size: int, device: torch.device
+) -> Iterator[tuple[Tensor, list[int]]]:
+    """Clips uint8 [b, 3, T, H, W] with b ≤ size, across videos, and the video of each."""
+    pending: list[Tensor] = []
+    owners: list[int] = []
+    for item in decoded:
+        frames = item.frames.to(device, non_blocking=True)
+        for clip in item.clips:
+            pending.append(frames[:, clip.to(device)])
+            owners.append(item.video)
+            if len(pending) == size:
+                yield torch.stack(pending), owners
+                pending, owners = [], []
+    if pending:
+        yield torch.stack(pending), owners

@@ -1,0 +1,435 @@
+"""Linear probes: how well a frozen layer's features tell classes apart (thesis, section 4.3).
+
+On each layer a linear classifier is trained, with SGD and Nesterov momentum, on features that are
+standardised one by one (batch norm without affine). A grid of learning rates and weight decays is
+trained at once on a part of the training videos, the rest of them chooses, and the chosen one is
+trained again on all training videos. At test time the softmax outputs of a video's clips are
+averaged. The learning rate falls along a cosine.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from selfsup_cli.config.blocks import Optim, Train
+from selfsup_cli.config.evaluation import LinearProbe
+from selfsup_cli.engine.devices import Hardware
+from selfsup_cli.engine.fit import Fit
+from selfsup_cli.engine.progress import Progress
+from selfsup_cli.engine.signals import StopFlag
+from selfsup_cli.engine.trainable import Batch, Trainable, Update
+from selfsup_cli.errors import InputError
+from selfsup_cli.evaluation.features import Features, Standard, standard
+from selfsup_cli.randomness import derive, generator
+from selfsup_cli.runs.report import Interval, Measurement, ProtocolValue, accuracy
+
+FINAL_FACTOR = 1e-3
+MOMENTUM = 0.9
+# Rows of one layer are held in memory up to this size, and read from the cache as needed beyond it.
+IN_MEMORY_BYTES = 1 << 30
+_WINDOW_BYTES = 128 << 20
+_RUN_ROWS = 256
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Features with the class of each video: int64 [N], and the names of the classes."""
+
+    features: Features
+    labels: np.ndarray
+    classes: tuple[str, ...]
+    ids: Sequence[str]
+
+    def row_labels(self) -> np.ndarray:
+        """The class of each row (clip), int64 [R]."""
+        return np.take(self.labels, self.features.video)
+
+    def rows_of(self, videos: np.ndarray) -> np.ndarray:
+        """The rows of these videos, ascending, int64."""
+        chosen = np.zeros(len(self.labels), dtype=bool)
+        chosen[videos] = True
+        return np.flatnonzero(chosen[self.features.video])
+
+
+# Heads
+
+
+class Heads(Trainable):
+    """Linear classifiers on the same features, one for each (learning rate, weight decay).
+
+    With SGD and momentum, scaling a loss scales its updates: head h has the learning rate
+    lr_h = lr_max · r_h when its loss is weighted by r_h. So all heads share one parameter, one
+    product and one optimiser, and come out as if each had been trained alone.
+    """
+
+    mean: Tensor
+    scale: Tensor
+    share: Tensor
+    decay: Tensor
+
+    def __init__(
+        self,
+        standard: Standard,
+        classes: int,
+        settings: Sequence[tuple[float, float]],
+        seed: int,
+    ) -> None:
+        super().__init__()
+        features = len(standard.mean)
+        self.settings = list(settings)
+        g = generator(seed, "probe", "weights")
+        start = 1e-3 * torch.randn(classes, features, generator=g)
+        self.weight = nn.Parameter(start.repeat(len(settings), 1))
+        self.bias = nn.Parameter(torch.zeros(len(settings) * classes))
+        self.register_buffer("mean", standard.mean)
+        self.register_buffer("scale", standard.scale)
+        lrs, decays = (torch.tensor(column) for column in zip(*settings, strict=True))
+        self.top_lr = float(lrs.max())
+        self.register_buffer("share", lrs / lrs.max())
+        self.register_buffer("decay", decays)
+
+    def optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        parameters = [self.weight, self.bias]
+        return {
+            "main": torch.optim.SGD(
+                parameters, lr=self.top_lr, momentum=MOMENTUM, nesterov=True, fused=True
+            )
+        }
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Features [B, D] → logits of all heads [B, H, C]."""
+        logits = F.linear((features - self.mean) * self.scale, self.weight, self.bias)
+        return logits.reshape(len(features), len(self.settings), -1)
+
+    def step(self, batch: Batch, update: Update) -> dict[str, Tensor]:
+        logits = self.forward(batch["feature"])
+        labels = batch["label"].repeat_interleave(len(self.settings))
+        each = F.cross_entropy(logits.flatten(0, 1), labels, reduction="none")
+        losses = each.reshape(logits.shape[:2]).mean(0)
+        squares = self.weight.square().reshape(len(self.settings), -1).sum(1)
+        # ½·wd·‖w‖² has the gradient of coupled weight decay; the bias is spared.
+        update((self.share * (losses + 0.5 * self.decay * squares)).sum())
+        return {"loss": losses.detach().min()}
+
+
+class RowLoader:
+    """Shuffled batches of labelled rows, in an order that is a function of (seed, epoch).
+
+    Rows that fit into `IN_MEMORY_BYTES` are held; of more, runs of neighbouring rows are read in
+    random order and shuffled inside a window, so that memory stays bounded.
+    """
+
+    def __init__(
+        self,
+        data: Labelled,
+        layer: str,
+        rows: np.ndarray,
+        batch_size: int,
+        seed: int,
+        in_memory: int = IN_MEMORY_BYTES,
+    ) -> None:
+        self.data = data
+        self.layer = layer
+        self.rows = rows
+        self.labels = torch.from_numpy(data.row_labels()[rows])
+        self.batch_size = min(batch_size, len(rows))
+        self.seed = seed
+        row_bytes = 4 * data.features.dims[layer]
+        self._held: Tensor | None = None
+        self._run, window = 1, len(rows)
+        if len(rows) * row_bytes <= in_memory:
+            self._held = data.features.take(layer, rows)
+        else:
+            self._run, window = _RUN_ROWS, min(_WINDOW_BYTES, in_memory) // row_bytes
+        self._window = max(1, -(-window // self.batch_size)) * self.batch_size
+
+    def __len__(self) -> int:
+        """Batches in an epoch; the incomplete last one is left out."""
+        return len(self.rows) // self.batch_size
+
+    def order(self, epoch: int) -> np.ndarray:
+        """Positions in `rows` in the order of `epoch`, int64."""
+        g = generator(self.seed, "probe", epoch, "order")
+        if self._run == 1:
+            return torch.randperm(len(self.rows), generator=g).numpy()
+        runs = torch.split(torch.arange(len(self.rows)), self._run)
+        order = torch.cat([runs[i] for i in torch.randperm(len(runs), generator=g).tolist()])
+        windows = [w[torch.randperm(len(w), generator=g)] for w in torch.split(order, self._window)]
+        return torch.cat(windows).numpy()
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[dict[str, Any]]:
+        """The batches of `epoch`: `feature` float32 [B, D], `label` and `index` int64 [B]."""
+        order = self.order(epoch)[: len(self) * self.batch_size]
+        for first in range(0, len(order), self._window):
+            chosen = order[first : first + self._window]
+            if first + len(chosen) <= start * self.batch_size:
+                continue
+            if self._held is not None:
+                held, where = self._held, chosen
+            else:
+                ascending = np.sort(chosen)
+                held = self.data.features.take(self.layer, self.rows[ascending])
+                where = np.searchsorted(ascending, chosen)
+            skip = max(0, start * self.batch_size - first)
+            for at in range(skip, len(chosen), self.batch_size):
+                index = torch.from_numpy(chosen[at : at + self.batch_size])
+                rows = torch.from_numpy(where[at : at + self.batch_size])
+                yield {"feature": held[rows], "label": self.labels[index], "index": index}
+
+
+# Protocol
+
+
+@dataclass(frozen=True)
+class ProbeResult:
+    """What a layer's probe achieved on the test videos.
+
+    `predictions` int64 [N] are the classes given to the test videos, `labels` the true ones;
+    `validation` is the accuracy (0 … 1) by which learning rate and decay were chosen, None if there
+    was nothing to choose or nothing to choose on.
+    """
+
+    layer: str
+    classes: tuple[str, ...]
+    lr: float
+    weight_decay: float
+    chosen: str
+    validation: float | None
+    training: float
+    predictions: np.ndarray
+    labels: np.ndarray
+
+    @property
+    def hits(self) -> int:
+        """Test videos whose class is right."""
+        return int((self.predictions == self.labels).sum())
+
+    def per_class(self) -> dict[str, float]:
+        """Accuracy (0 … 1) on the test videos of each class that has any."""
+        right = self.predictions == self.labels
+        return {
+            name: float(right[self.labels == c].mean())
+            for c, name in enumerate(self.classes)
+            if bool((self.labels == c).any())
+        }
+
+
+def hold_out(data: Labelled, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Divide videos into (kept, held out), int64 each: about `share` of every class is held out.
+
+    Chosen by a seeded hash of the video's id. A class keeps at least one video, and gives one if it
+    has two.
+    """
+    held: list[int] = []
+    for c in range(len(data.classes)):
+        own = np.flatnonzero(data.labels == c).tolist()
+        own.sort(key=lambda video: derive(seed, data.ids[video], "probe validation"))
+        count = min(max(1, round(share * len(own))), len(own) - 1)
+        held += own[: max(0, count)]
+    kept = np.setdiff1d(np.arange(len(data.labels)), held)
+    return kept, np.array(sorted(held), dtype=np.int64)
+
+
+def probe_layer(
+    train: Labelled,
+    test: Labelled,
+    layer: str,
+    settings: LinearProbe,
+    hardware: Hardware,
+    *,
+    stop: StopFlag | None = None,
+) -> ProbeResult:
+    """Choose on a part of the training videos, train on all of them, test.
+
+    Raises InputError if fewer than two classes have training videos, Stopped if `stop` is set.
+    """
+    if len(np.unique(train.labels)) < 2:
+        raise InputError("a probe needs training videos of at least two classes", kind="labels")
+    grid = list(product(settings.lrs, settings.weight_decays))
+    kept, held = hold_out(train, settings.validation_share, settings.seed)
+    validation: float | None = None
+    if len(grid) == 1:
+        best, chosen = grid[0], "given"
+    elif len(held) == 0:
+        best, chosen = grid[len(grid) // 2], "middle of the grid: too few videos to choose on"
+    else:
+        heads = _train(train, layer, kept, grid, settings, hardware, stop)
+        found = _probabilities(heads, train, layer, held)
+        best, validation = _choose(found, train.labels[held], grid)
+        chosen = f"best of {len(grid)} on {len(held)} training videos held out"
+    everything = np.arange(len(train.labels))
+    heads = _train(train, layer, everything, [best], settings, hardware, stop)
+    fitted = _probabilities(heads, train, layer, everything)[:, 0].argmax(1).numpy()
+    tested = _probabilities(heads, test, layer, np.arange(len(test.labels)))[:, 0].argmax(1)
+    return ProbeResult(
+        layer=layer,
+        classes=train.classes,
+        lr=best[0],
+        weight_decay=best[1],
+        chosen=chosen,
+        validation=validation,
+        training=float((fitted == train.labels).mean()),
+        predictions=tested.numpy(),
+        labels=test.labels,
+    )
+
+
+def _train(
+    data: Labelled,
+    layer: str,
+    videos: np.ndarray,
+    grid: Sequence[tuple[float, float]],
+    settings: LinearProbe,
+    hardware: Hardware,
+    stop: StopFlag | None,
+) -> Heads:
+    rows = data.rows_of(videos)
+    statistics = standard(_selected(data.features, layer, rows))
+    heads = Heads(statistics, len(data.classes), grid, settings.seed)
+    loader = RowLoader(data, layer, rows, settings.batch_size, settings.seed)
+    Fit(
+        model=heads,
+        loader=loader,
+        train=Train(epochs=settings.epochs, batch_size=loader.batch_size, seed=settings.seed),
+        optim=Optim(name="sgd", schedule="cosine", final_factor=FINAL_FACTOR),
+        hardware=Hardware(hardware.device, None),
+        progress=Progress(quiet=True),
+        stop=stop,
+    )()
+    return heads
+
+
+def _selected(features: Features, layer: str, rows: np.ndarray) -> Iterator[Tensor]:
+    for first, block in features.blocks(layer):
+        low, high = np.searchsorted(rows, [first, first + len(block)])
+        yield block[torch.from_numpy(rows[low:high] - first)]
+
+
+@torch.no_grad()
+def _probabilities(heads: Heads, data: Labelled, layer: str, videos: np.ndarray) -> Tensor:
+    """Softmax of each head, averaged over the clips of each video: float32 [V, H, C]."""
+    heads.eval()
+    device = heads.weight.device
+    rows = data.rows_of(videos)
+    position = torch.from_numpy(np.searchsorted(videos, data.features.video[rows]))
+    total = torch.zeros(len(videos), len(heads.settings), len(data.classes))
+    count = torch.zeros(len(videos))
+    done = 0
+    for block in _selected(data.features, layer, rows):
+        if len(block) == 0:
+            continue
+        owner = position[done : done + len(block)]
+        total.index_add_(0, owner, heads(block.to(device)).softmax(2).cpu())
+        count.index_add_(0, owner, torch.ones(len(owner)))
+        done += len(block)
+    return total / count[:, None, None]
+
+
+def _choose(
+    probabilities: Tensor, labels: np.ndarray, grid: Sequence[tuple[float, float]]
+) -> tuple[tuple[float, float], float]:
+    """The head with the lowest loss among those as accurate as the best, within a standard error.
+
+    On few held-out videos accuracies differ by chance; the loss then tells the better one.
+    """
+    truth = torch.from_numpy(labels)
+    accuracies = (probabilities.argmax(2) == truth[:, None]).float().mean(0)
+    given = probabilities.gather(2, truth[:, None, None].expand(-1, len(grid), 1))[..., 0]
+    loss = -given.clamp_min(1e-12).log().mean(0)
+    top = float(accuracies.max())
+    enough = top - math.sqrt(top * (1 - top) / len(labels)) - 1e-6
+    best = min(
+        (h for h in range(len(grid)) if float(accuracies[h]) >= enough),
+        key=lambda h: (float(loss[h]), -float(accuracies[h])),
+    )
+    return grid[best], float(accuracies[best])
+
+
+# Report
+
+
+def measurements(
+    result: ProbeResult,
+    *,
+    subject: str,
+    dataset: str,
+    split: str,
+    protocol: Mapping[str, ProtocolValue],
+    control: str | None = None,
+) -> list[Measurement]:
+    """Top-1 and class-balanced accuracy over test videos, with chance and the protocol.
+
+    Chance of top-1 is what the best constant answer gets. `protocol` is what the caller knows:
+    clips, pooling, weights' hash; the classifier's own part is added here.
+    """
+    n = len(result.labels)
+    counts = np.bincount(result.labels, minlength=len(result.classes))
+    described: dict[str, ProtocolValue] = {
+        **protocol,
+        "classifier": "linear on standardised features (batch norm without affine)",
+        "optimiser": f"SGD, Nesterov {MOMENTUM}, cosine to {FINAL_FACTOR:g} of the rate",
+        "lr": result.lr,
+        "weight_decay": result.weight_decay,
+        "chosen": result.chosen,
+        "final_training": "all training videos",
+        "test": "mean of the softmax over the clips of a video",
+        "training_accuracy": round(100 * result.training, 2),
+    }
+    if result.validation is not None:
+        described["validation_accuracy"] = round(100 * result.validation, 2)
+    top1 = accuracy(
+        "linear probe",
+        result.hits,
+        n,
+        task="probe",
+        subject=subject,
+        control=control,
+        dataset=dataset,
+        split=split,
+        layer=result.layer,
+        chance=100 * float(counts.max()) / n,
+        protocol=described,
+    )
+    shares = result.per_class()
+    present = counts[counts > 0]
+    balanced = top1.model_copy(
+        update={
+            "metric": "class-balanced accuracy",
+            "value": 100 * fmean(shares.values()),
+            "interval": balanced_interval(list(shares.values()), present.tolist()),
+            "chance": 100 / len(present),
+            "protocol": {
+                **described,
+                "per_class": [f"{name}: {100 * share:.1f} %" for name, share in shares.items()],
+            },
+        }
+    )
+    return [top1, Measurement.model_validate(balanced.model_dump())]
+
+
+def balanced_interval(shares: Sequence[float], counts: Sequence[int]) -> Interval:
+    """95 % interval, in %, for the mean over classes of the share of right answers.
+
+    The classes are strata: the variance of the mean is Σ p(1 − p)/n over the squared number of
+    classes. Half a success and half a failure more per class (Jeffreys) keep it from vanishing
+    where a class is all right or all wrong.
+    """
+    softened = [(s * n + 0.5) / (n + 1) for s, n in zip(shares, counts, strict=True)]
+    variance = sum(p * (1 - p) / n for p, n in zip(softened, counts, strict=True))
+    half = 1.959964 * math.sqrt(variance) / len(counts)
+    mean = fmean(shares)
+    return Interval(
+        low=100 * max(0.0, mean - half),
+        high=100 * min(1.0, mean + half),
+        method=f"normal, stratified by {len(counts)} classes",
+    )

@@ -1,0 +1,94 @@
+"""What numbers say, in sentences that claim no more than their intervals carry."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from selfsup_cli.evaluation.probe import ProbeResult
+from selfsup_cli.jobs.subject import LEARNED, RANDOM
+from selfsup_cli.runs.report import Finding, Measurement, above, at_chance
+
+Probed = tuple[ProbeResult, Measurement]
+
+
+def said(row: Measurement) -> str:
+    """`71.2 % (66.1 … 75.8)`."""
+    interval = row.interval
+    spread = "" if interval is None else f" ({interval.low:.1f} … {interval.high:.1f})"
+    return f"{row.value:.1f} %{spread}"
+
+
+def compare(what: str, learned: Measurement, random: Measurement) -> Finding:
+    """Learned features beside random weights."""
+    text = f"{what}: learned {said(learned)}, random weights {said(random)}: "
+    if above(learned, random):
+        return Finding(text=text + "learned is better by more than both intervals", verdict="good")
+    if above(random, learned):
+        return Finding(text=text + "random weights are better", verdict="bad")
+    return Finding(text=text + "the intervals overlap, no difference is shown", verdict="unclear")
+
+
+def against_chance(what: str, row: Measurement) -> Finding | None:
+    """A number beside the best constant answer."""
+    if row.chance is None or row.interval is None:
+        return None
+    text = f"{what}: {said(row)}, chance {row.chance:.1f} %: "
+    if at_chance(row):
+        return Finding(text=text + "at chance", verdict="unclear")
+    better = row.value > row.chance
+    return Finding(
+        text=text + ("above chance" if better else "below chance"),
+        verdict="good" if better else "bad",
+    )
+
+
+def best(found: Sequence[Probed], subject: str, control: str | None = None) -> Probed | None:
+    """The layer with the best accuracy on held-out training videos: test videos do not choose."""
+    own = [(r, m) for r, m in found if m.subject == subject and m.control == control]
+    return max(own, key=lambda one: one[0].validation or 0.0, default=None)
+
+
+def of_probe(found: Sequence[Probed]) -> list[Finding]:
+    """Learned beside random and beside chance at the layers that validation chose; still videos."""
+    out: list[Finding] = []
+    learned, random = best(found, LEARNED), best(found, RANDOM)
+    if learned is None:
+        return out
+    name = f"linear probe of {learned[1].layer}"
+    if random is not None:
+        where = f"{name} (random weights: {random[1].layer}, each its best on validation)"
+        out.append(compare(where, learned[1], random[1]))
+    out += filter(None, [against_chance(name, learned[1])])
+    still = [m for _, m in found if m.control == "still" and m.layer == learned[1].layer]
+    for row in still:
+        text = f"on still videos, {row.layer}: {said(row)}, chance {row.chance:.1f} %: "
+        if at_chance(row) or (row.chance is not None and row.value < row.chance):
+            out.append(
+                Finding(text=text + "at chance, the features tell motion alone", verdict="note")
+            )
+        else:
+            out.append(
+                Finding(
+                    text=text + "above chance, appearance helps to tell classes", verdict="note"
+                )
+            )
+    return out
+
+
+def of_retrieval(rows: Sequence[Measurement]) -> list[Finding]:
+    """Top-1 of learned features beside random weights, chance, and queries without their order."""
+    first = [row for row in rows if row.metric == rows[0].metric]
+    learned = [row for row in first if row.subject == LEARNED and row.control is None]
+    if not learned:
+        return []
+    out: list[Finding] = []
+    what = f"nearest neighbours, {learned[0].metric}"
+    out += [compare(what, learned[0], row) for row in first if row.subject == RANDOM]
+    out += filter(None, [against_chance(what, learned[0])])
+    for row in first:
+        if row.control is not None:
+            text = f"{row.control} queries: {said(row)} beside {said(learned[0])} in order: "
+            lost = above(learned[0], row)
+            text += "the order of time matters" if lost else "no difference is shown"
+            out.append(Finding(text=text, verdict="note"))
+    return out

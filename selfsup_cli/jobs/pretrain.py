@@ -1,0 +1,245 @@
+"""`selfsup pretrain METHOD`: learn from data without labels, and say whether it is learning."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from selfsup_cli.config.presets import Resolved
+from selfsup_cli.config.temporal import PretrainTemporal
+from selfsup_cli.data.loader import ClipDataset, EpochLoader
+from selfsup_cli.engine import processes, signals
+from selfsup_cli.engine.devices import Hardware, choose, loader_workers, tune_allocator
+from selfsup_cli.engine.fit import Fit
+from selfsup_cli.engine.fit import Outcome as Fitted
+from selfsup_cli.engine.progress import Progress
+from selfsup_cli.jobs import common
+from selfsup_cli.jobs.common import Outcome, Videos
+from selfsup_cli.jobs.monitoring import Monitoring
+from selfsup_cli.jobs.rehearse import rehearse
+from selfsup_cli.jobs.visualize import pretext_sheet
+from selfsup_cli.methods.temporal import Temporal
+from selfsup_cli.models import save_backbone
+from selfsup_cli.runs import report as reports
+from selfsup_cli.runs.report import Curve, Picture, Report
+from selfsup_cli.runs.run import Run, new_name, runs_dir
+from selfsup_cli.visualization import curves
+
+
+def pretrain(
+    resolved: Resolved,
+    *,
+    run: str | None = None,
+    command: Sequence[str] = (),
+    dry_run: bool = False,
+    quiet: bool = False,
+) -> Outcome:
+    """Pretrain as the preset says. The same call with the same `run` goes on where it stopped.
+
+    With `machine.devices > 1` PyTorch's elastic launcher starts that many processes. Raises
+    InputError, MachineError, TrainingError and Stopped, each a sentence for the user.
+    """
+    preset = _preset(resolved)
+    if dry_run:
+        return rehearse(resolved, run)
+    if (done := common.finished(run, resolved)) is not None:
+        return done
+    devices = preset.machine.devices
+    if devices > 1 and not processes.launched():
+        name = run or new_name("temporal", preset.network.arch, _data_name(preset))
+        processes.launch(devices, _share, resolved, name, list(command), quiet)
+        return common.finished(name, resolved) or Outcome(runs_dir() / name)
+    return _train(resolved, run, command, quiet=quiet)
+
+
+def _share(resolved: Resolved, run: str, command: list[str], quiet: bool) -> None:
+    """One process of several."""
+    _train(resolved, run, command, quiet=quiet or processes.rank() > 0)
+
+
+def _train(resolved: Resolved, name: str | None, command: Sequence[str], *, quiet: bool) -> Outcome:
+    preset = _preset(resolved)
+    hardware = choose(
+        preset.machine.device, preset.train.precision, deterministic=preset.train.deterministic
+    )
+    tune_allocator()
+    with (
+        processes.group(hardware.device.type),
+        signals.catching() as stop,
+        Progress(quiet=quiet) as progress,
+    ):
+        videos, heldout = _material(preset, progress)
+        run = processes.first_rank_decides(lambda: _start(resolved, name, command, videos))
+        with common.ending(run):
+            method = Temporal(preset)
+            monitor = Monitoring(method, preset, heldout.source, hardware, progress)
+            fit = Fit(
+                method,
+                _loader(method, videos, hardware),
+                preset.train,
+                preset.optim,
+                hardware,
+                progress,
+                run=run,
+                stop=stop,
+                check=monitor,
+                check_every=preset.monitor.every_epochs,
+                max_bad=preset.data.max_bad,
+                samples=len(videos.source),
+            )
+            began = time.monotonic()
+            run.set_status("running")
+            fitted = fit()
+            cost = {"seconds": time.monotonic() - began, "steps": fitted.step}
+            if processes.rank() > 0:
+                return Outcome(run.path)
+            return _conclude(run, method, monitor, videos, heldout, fitted, cost)
+
+
+def _preset(resolved: Resolved) -> PretrainTemporal:
+    assert isinstance(resolved.preset, PretrainTemporal)  # noqa: S101 (the only method so far)
+    return resolved.preset
+
+
+def _data_name(preset: PretrainTemporal) -> str:
+    return Path(preset.data.source or "data").name
+
+
+def _material(preset: PretrainTemporal, progress: Progress) -> tuple[Videos, Videos]:
+    """The videos to learn from and those held out. No label is read."""
+
+    def both() -> tuple[Videos, Videos]:
+        train, test = (
+            common.open_videos(
+                preset.data,
+                split,
+                labels=False,
+                machine=preset.machine,
+                progress=progress,
+                min_frames=preset.time.min_frames,
+            )
+            for split in ("train", "test")
+        )
+        return train, test
+
+    # The first process indexes what is not indexed yet; the others find it in the cache.
+    return processes.first_rank_decides(both)
+
+
+def _start(resolved: Resolved, name: str | None, command: Sequence[str], videos: Videos) -> Run:
+    preset = _preset(resolved)
+    return common.started_run(
+        resolved,
+        name,
+        arch=preset.network.arch,
+        data=videos.source.name,
+        seed=preset.train.seed,
+        command=command,
+        dataset=common.describe(videos.source),
+        parents=[],
+    )
+
+
+def _loader(method: Temporal, videos: Videos, hardware: Hardware) -> EpochLoader:
+    preset = method.preset
+    dataset = ClipDataset(videos.source, method.plan, preset.augment.resize, preset.train.seed)
+    return EpochLoader(
+        dataset,
+        len(videos.source),
+        batch_size=preset.train.batch_size,
+        seed=preset.train.seed,
+        workers=loader_workers(preset.machine.workers, preset.machine.devices),
+        rank=processes.rank(),
+        world=processes.world(),
+        pin=hardware.device.type == "cuda",
+    )
+
+
+def _conclude(
+    run: Run,
+    method: Temporal,
+    monitor: Monitoring,
+    videos: Videos,
+    heldout: Videos,
+    fitted: Fitted,
+    cost: dict[str, float],
+) -> Outcome:
+    """Keep the backbone, draw the curves and the pretext sheet, write the report."""
+    preset = method.preset
+    weights = save_backbone(
+        run.path / "backbone.safetensors",
+        method.backbone,
+        {
+            "method": preset.method,
+            "data": videos.source.name,
+            "fingerprint": videos.source.fingerprint,
+            "kinds": list(preset.time.kinds),
+            "speed_loss": preset.time.speed_loss,
+            "epochs": preset.train.epochs,
+            "steps": fitted.step,
+            "run": run.name,
+        },
+    )
+    if monitor.last is None:  # killed between the last checkpoint and here: look once more
+        monitor.last = monitor.judge()
+    drawn = training_curves(run.metrics())
+    curves.draw(run.picture("curves.png"), drawn)
+    pretext_sheet(preset, videos.source, run.picture("pretext.png"), count=2)
+    report = Report(
+        job=f"pretrain/{preset.method}",
+        run=run.name,
+        command=" ".join(run.info.command),
+        created=reports.now(),
+        findings=monitor.last.findings(),
+        measurements=monitor.measurements(),
+        curves=drawn,
+        pictures=[
+            Picture(file="pictures/curves.png", caption="Training and held-out curves."),
+            Picture(
+                file="pictures/pretext.png",
+                caption="What the network is fed; each frame bears its index in the video.",
+            ),
+        ],
+        data={"train": common.describe(videos.source), "heldout": common.describe(heldout.source)},
+        weights=weights,
+        cost={name: round(value, 1) for name, value in cost.items()},
+        **reports.left_out([*videos.left_out, *heldout.left_out]),
+    )
+    run.write_report(report)
+    run.finish(step=fitted.step)
+    return Outcome(run.path, report)
+
+
+def training_curves(rows: list[dict[str, Any]]) -> list[Curve]:
+    """Every number of `metrics.jsonl` over the epochs, at most 500 points each."""
+    series: dict[str, list[tuple[float, float]]] = {}
+    for row in rows:
+        for name, value in row.items():
+            if name not in ("step", "epoch") and isinstance(value, int | float):
+                series.setdefault(name, []).append((float(row["epoch"]), float(value)))
+    return [
+        Curve(
+            name=name,
+            x_label="epoch",
+            y_label=_panel(name),
+            points=points[:: len(points) // 500 + 1],
+        )
+        for name, points in series.items()
+    ]
+
+
+def _panel(name: str) -> str:
+    """Under which heading a number of `metrics.jsonl` is drawn."""
+    for start, panel in (
+        ("loss", "training loss"),
+        ("acc_", "training accuracy"),
+        ("lr", "learning rate"),
+        ("heldout_motion", "held-out accuracy, kind"),
+        ("heldout_speed", "held-out accuracy, speed"),
+        ("knn_", "k-NN accuracy"),
+    ):
+        if name.startswith(start):
+            return panel
+    return name.replace("_", " ")

@@ -1,0 +1,21 @@
+"""What is put on top of a backbone."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+
+class LinearHead(nn.Linear):
+    """`[B, in_features]` → `[B, out_features]` logits; weights from N(0, 10⁻³), bias zero.
+
+    The weights are drawn from `generator` (on the CPU), or without one from PyTorch's default.
+    """
+
+    def __init__(
+        self, in_features: int, out_features: int, *, generator: torch.Generator | None = None
+    ) -> None:
+        super().__init__(in_features, out_features, device="meta")
+        self.to_empty(device="cpu")
+        nn.init.normal_(self.weight, std=1e-3, generator=generator)
+        nn.init.zeros_(self.bias)

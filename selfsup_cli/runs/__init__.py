@@ -1,0 +1,1 @@
+"""Run directories: provenance, metrics, reports, published numbers. Nothing here needs torch."""

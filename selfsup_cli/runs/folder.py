@@ -1,0 +1,389 @@
+"""A run directory: all that a job writes.
+
+```
+preset.yaml  run.json     what was asked, and with what it was made; written once
+status.json  run.lock     how far it is; who is writing
+metrics.jsonl  log.txt  quarantine.jsonl  events/  debug/      grow while it runs
+checkpoints/  backbone.safetensors  pictures/  report.json     results
+manifest.json             sizes and SHA-256 of all that is final; written last
+```
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import platform
+import re
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from selfsup_cli.errors import InputError
+from selfsup_cli.runs import atomic, manifest, provenance, record
+from selfsup_cli.runs.lock import RunLock
+from selfsup_cli.runs.log import LogFile
+from selfsup_cli.runs.metrics import JsonLines, Row, read_rows
+from selfsup_cli.runs.record import Attempt, RunInfo, State, Status
+from selfsup_cli.runs.report import Report, load_report, now
+
+BACKBONE = "backbone.safetensors"
+# What a job that was killed while its run was being made may have left.
+_UNBORN = {"run.lock", "preset.yaml", "status.json", "run.json"}
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+@-]{0,149}")
+
+
+class Run:
+    """One run directory. `create_or_continue` opens it for writing, `open` for reading.
+
+    Writing methods raise MachineError when the disk is full or refuses, and RuntimeError if the run
+    is not open for writing. Only the process that holds the lock writes: in the other processes of
+    a job, to which a run is sent by pickling, writing methods do nothing. As a context manager the
+    run closes itself.
+    """
+
+    def __init__(self, path: Path, info: RunInfo, status: Status, lock: RunLock | None) -> None:
+        self.path = path
+        self.info = info
+        self.status = status
+        self.notices: list[str] = []
+        self._lock = lock
+        self._silent = False
+        self._metrics = JsonLines(path / "metrics.jsonl")
+        self._bad = JsonLines(path / "quarantine.jsonl")
+        self._bad_paths: set[str] | None = None
+        self._logs: list[LogFile] = []
+
+    # -- making and opening
+
+    @classmethod
+    def create_or_continue(
+        cls,
+        runs_dir: Path,
+        name: str,
+        *,
+        preset: str | dict[str, Any],
+        identity: dict[str, Any],
+        command: list[str],
+        job: str,
+        seed: int,
+        dataset: dict[str, Any] | None,
+        parents: list[dict[str, Any]],
+    ) -> Run:
+        """Make the run `name`, go on with it, or give it back as it is if it is complete.
+
+        `preset` is the resolved preset, as YAML or as plain data. `identity` is what must be the
+        same to go on; so must the `fingerprint` of `dataset` and the `sha256` (or else the `run`)
+        of each parent, where both sides have them. `notices` of the run says what the user should
+        know, such as that the attempt before was killed.
+
+        Raises InputError if the name cannot be one, if the run differs (each difference is listed)
+        or if another job is writing it.
+        """
+        path = runs_dir / checked_name(name)
+        info = RunInfo(
+            job=job,
+            created=now(),
+            command=command,
+            seed=seed,
+            arch=_text(identity.get("network"), "arch") or _text(next(iter(parents), {}), "arch"),
+            data=_text(dataset, "name") or _text(identity.get("data"), "source"),
+            identity=record.plain(identity),
+            dataset=dataset,
+            parents=parents,
+        )
+        _make_folder(path)
+        if (path / "run.json").exists():
+            old = _same(path, info)
+            status = record.read(path / "status.json", Status)
+            if status.state == "complete":
+                return cls(path, old, status, None)
+        else:
+            _check_unborn(path)
+        lock = RunLock(path / "run.lock")
+        try:
+            atomic.sweep(path)
+            return cls._begin(path, info, lock, preset)
+        except BaseException:
+            lock.release()
+            raise
+
+    @classmethod
+    def _begin(cls, path: Path, info: RunInfo, lock: RunLock, preset: str | dict[str, Any]) -> Run:
+        """Open a run whose lock is held; whoever held it before may have made or ended it."""
+        status = Status()
+        if (path / "run.json").exists():
+            info = _same(path, info)
+            status = record.read(path / "status.json", Status)
+            if status.state == "complete":
+                lock.release()
+                return cls(path, info, status, None)
+        else:
+            # JSON is YAML, too.
+            text = preset if isinstance(preset, str) else json.dumps(preset, indent=2) + "\n"
+            atomic.write_text(path / "preset.yaml", text)
+            atomic.write_json(path / "status.json", status.plain())
+            info.versions = provenance.versions()
+            info.code = provenance.revision()
+            info.machine = provenance.machine()
+            atomic.write_json(path / "run.json", info.plain())
+        # An attempt that was killed at the very end: what it listed may change again.
+        (path / manifest.NAME).unlink(missing_ok=True)
+        run = cls(path, info, status, lock)
+        last = status.attempts[-1] if status.attempts else None
+        if last is not None:
+            status.state, status.reason = "running", None
+        if last is not None and last.end is None:
+            where = "before its first step" if last.step is None else f"after step {last.step}"
+            last.reason = "ended without closing (killed?)"
+            run.notices.append(
+                f"the previous attempt (process {last.pid} on {last.host}) ended without closing "
+                f"{where}, probably killed (out of memory?); going on"
+            )
+        status.attempts.append(Attempt(host=platform.node(), pid=os.getpid(), start=now()))
+        run._write_status()
+        return run
+
+    @classmethod
+    def open(cls, path: Path) -> Run:
+        """Open the run at `path` for reading. Raises InputError if it is none or damaged."""
+        if not (path / "run.json").is_file():
+            raise InputError(f"{path} is not a run (it has no run.json)", kind="run")
+        info = record.read(path / "run.json", RunInfo)
+        return cls(path, info, record.read(path / "status.json", Status), None)
+
+    @classmethod
+    def _elsewhere(cls, path: Path) -> Run:
+        run = cls.open(path)
+        run._silent = True
+        return run
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Run._elsewhere, (self.path,)
+
+    # -- what it is
+
+    @property
+    def name(self) -> str:
+        """Name of the run: that of its folder."""
+        return self.path.absolute().name
+
+    @property
+    def complete(self) -> bool:
+        """Whether the run has ended well, manifest and all."""
+        return self.status.state == "complete"
+
+    @property
+    def attempts(self) -> list[Attempt]:
+        """The processes that have worked on the run, oldest first."""
+        return self.status.attempts
+
+    @property
+    def writable(self) -> bool:
+        """Whether this process may write into the run."""
+        return self._lock is not None and self._lock.held
+
+    def report(self) -> Report | None:
+        """The report, if there is one yet. Raises InputError if it is damaged."""
+        path = self.path / "report.json"
+        return load_report(path) if path.is_file() else None
+
+    @property
+    def backbone(self) -> Path | None:
+        """The exported weights, if there are any yet."""
+        path = self.path / BACKBONE
+        return path if path.is_file() else None
+
+    def metrics(self) -> list[Row]:
+        """All rows of `metrics.jsonl`, in the order in which they were logged."""
+        return list(read_rows(self.path / "metrics.jsonl"))
+
+    def problems(self) -> list[str]:
+        """What in the run is not as its manifest says (reads every file); empty if all is well."""
+        return manifest.problems(self.path)
+
+    def require_identity(self, identity: dict[str, Any]) -> None:
+        """Raise InputError, listing what differs, unless the run was made with `identity`."""
+        _require_same(self.name, self.info.identity, record.plain(identity))
+
+    # -- writing
+
+    def set_status(
+        self, state: State, *, step: int | None = None, reason: str | None = None
+    ) -> None:
+        """Note the state, durably; metrics logged so far are made durable before it."""
+        if not self._writes():
+            return
+        self._metrics.sync()
+        self.status.state = state
+        self.status.step = self.status.step if step is None else step
+        self.status.reason = reason
+        attempt = self.status.attempts[-1]
+        attempt.step = self.status.step
+        attempt.reason = reason
+        attempt.end = now() if state in record.ENDED else None
+        self._write_status()
+
+    def log(self, step: int, **values: Any) -> None:
+        """Append a row to `metrics.jsonl`.
+
+        Nothing is added to it (no time), so that a resumed run writes the same file. Numbers that
+        are not finite become null and are named in the row's `nonfinite`.
+        """
+        if not self._writes():
+            return
+        self._metrics.append({"step": step, **values})
+
+    def truncate_metrics(self, step: int) -> int:
+        """Drop the rows of steps after `step` and damaged ones; gives how many were dropped."""
+        if not self._writes():
+            return 0
+        return self._metrics.keep(
+            lambda row: isinstance(row.get("step"), int) and row["step"] <= step
+        )
+
+    def record_bad(self, path: str, reason: str) -> bool:
+        """Note in `quarantine.jsonl` that a file cannot be read; gives whether that was news."""
+        if not self._writes():
+            return False
+        if self._bad_paths is None:
+            self._bad_paths = {str(row.get("path")) for row in read_rows(self._bad.path)}
+        if path in self._bad_paths:
+            return False
+        self._bad.append({"path": path, "reason": reason})
+        self._bad_paths.add(path)
+        return True
+
+    def log_to_file(self, logger: logging.Logger, level: int = logging.INFO) -> None:
+        """Also write what `logger` says into `log.txt`, until the run is closed."""
+        if not self._writes():
+            return
+        self._logs.append(LogFile(self.path / "log.txt", logger, level))
+
+    def picture(self, name: str) -> Path:
+        """Where the picture `name` goes (`pictures/NAME`), its folder made."""
+        if not name or Path(name).name != name or name.startswith("."):
+            raise ValueError(f"{name!r} is not a plain file name")
+        path = self.path / "pictures" / name
+        if self._writes():
+            try:
+                path.parent.mkdir(exist_ok=True)
+            except OSError as error:
+                raise atomic.cannot_write(path, error) from error
+        return path
+
+    def write_report(self, report: Report) -> Path:
+        """Write `report.json`; gives its path."""
+        path = self.path / "report.json"
+        if self._writes():
+            atomic.write_text(path, report.to_json() + "\n")
+        return path
+
+    def finish(self, *, step: int | None = None) -> None:
+        """Write the manifest, then mark the run complete. Nothing may be written afterwards."""
+        if not self._writes():
+            return
+        self._metrics.close()
+        self._bad.close()
+        manifest.write(self.path)
+        self.set_status("complete", step=step)
+
+    def close(self) -> None:
+        """Close the files and free the lock. May be called twice."""
+        for handler in self._logs:
+            handler.detach()
+        self._logs.clear()
+        self._metrics.close()
+        self._bad.close()
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _writes(self) -> bool:
+        """Whether to write; False in the silent processes of a job."""
+        if not self.writable and not self._silent:
+            raise RuntimeError(f"run {self.name} is not open for writing in this process")
+        return not self._silent
+
+    def _write_status(self) -> None:
+        self.status.updated = now()
+        atomic.write_json(self.path / "status.json", self.status.plain())
+
+
+def checked_name(name: str) -> str:
+    """`name` if it can name a run. Raises InputError if not."""
+    if name == "latest" or not _NAME.fullmatch(name):
+        raise InputError(
+            f"'{name}' cannot name a run: use up to 150 letters, digits, dots, dashes and "
+            "underscores, begin with a letter or digit, and leave 'latest' to the newest run "
+            "(the folder that holds all runs is set by SELFSUP_RUNS)",
+            kind="run-name",
+        )
+    return name
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.mkdir()
+        atomic.sync_folder(path.parent)
+    except FileExistsError:
+        if not path.is_dir():
+            raise InputError(
+                f"{path} is in the way: a run needs a folder there", kind="run-name"
+            ) from None
+    except OSError as error:
+        raise atomic.cannot_write(path, error) from error
+
+
+def _check_unborn(path: Path) -> None:
+    foreign = sorted(p.name for p in path.iterdir() if p.name not in _UNBORN and p.suffix != ".tmp")
+    if foreign:
+        raise InputError(
+            f"{path} holds other things than a run ({foreign[0]}, …); choose another name",
+            kind="run-name",
+        )
+
+
+def _same(path: Path, new: RunInfo) -> RunInfo:
+    """The record of the run at `path`. Raises InputError if `new` is not a continuation of it."""
+    old = record.read(path / "run.json", RunInfo)
+    _require_same(path.name, _identity(old, new), _identity(new, old))
+    return old
+
+
+def _require_same(name: str, old: dict[str, Any], new: dict[str, Any]) -> None:
+    found = record.differences(old, new)
+    if found:
+        raise InputError(
+            f"run {name} exists and was made differently; give this one another name with "
+            f"--run, or undo:{record.listed(found)}",
+            kind="run-differs",
+        )
+
+
+def _identity(info: RunInfo, other: RunInfo) -> dict[str, Any]:
+    """What has to be the same in `info` and `other`; what only one of them knows is not asked."""
+    facts: dict[str, Any] = {"job": info.job, **info.identity}
+    if info.dataset is not None and other.dataset is not None:
+        facts["dataset"] = {"fingerprint": info.dataset.get("fingerprint")}
+    if info.parents and other.parents:
+        facts["parents"] = [one.get("sha256", one.get("run")) for one in info.parents]
+    return facts
+
+
+def _text(facts: Any, key: str) -> str | None:
+    value = facts.get(key) if isinstance(facts, dict) else None
+    return value if isinstance(value, str) else None

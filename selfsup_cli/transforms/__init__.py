@@ -1,0 +1,1 @@
+"""What is done to time and to pixels, and the labels that come with it."""

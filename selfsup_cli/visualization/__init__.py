@@ -1,0 +1,1 @@
+"""Pictures: what the network is fed, what it finds alike, how training went."""

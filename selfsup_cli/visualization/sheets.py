@@ -1,0 +1,289 @@
+"""Contact sheets: what the network is fed, and what it finds alike.
+
+Names of files and classes come from users and are drawn as plain text, whatever they hold.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from selfsup_cli.runs import atomic
+
+PAPER, INK, GREY, RULE = "#ffffff", "#1b1f24", "#6a737d", "#d8dde3"
+TRACE = "#1f5fa8"
+# Told apart by colour-blind readers too; the mark says the same again.
+HIT, MISS = "#12805c", "#c4502a"
+
+_MARGIN = 24
+_GAP = 3
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A clip as the network sees it.
+
+    `frames` [3, T, H, W], uint8 or float in [−1, 1]; `numbers` the index of each frame in its
+    video; `title` what was done to it; `note` a detail below.
+    """
+
+    frames: Tensor
+    numbers: Sequence[int]
+    title: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A video and the clips that were taken from it."""
+
+    name: str
+    clips: Sequence[Clip]
+
+
+@dataclass(frozen=True)
+class Shot:
+    """A few frames of a video, uint8 [3, n, H, W]; its class if it has one; cosine to the query."""
+
+    frames: Tensor
+    name: str
+    label: str | None = None
+    score: float | None = None
+
+
+def contact_sheet(
+    path: Path, sources: Sequence[Source], *, title: str, note: str = "", frame_height: int = 84
+) -> None:
+    """Write a PNG with a row for each clip and a column for each frame.
+
+    Under each frame stands its index in the video; on the left a small plot of these indices over
+    the clip's time shows the transformation at a glance.
+    """
+    clips = [clip for source in sources for clip in source.clips]
+    columns = max((clip.frames.shape[1] for clip in clips), default=0)
+    wide = max((_width(clip.frames, frame_height) for clip in clips), default=frame_height)
+    gutter = 206
+    row, head = frame_height + 24, 40
+    width = 2 * _MARGIN + gutter + max(columns, 6) * (wide + _GAP)
+    height = 92 + len(clips) * row + len(sources) * head + (34 if note else 10)
+    sheet = Image.new("RGB", (width, height), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    _text(draw, (_MARGIN, 22), title, 21, bold=True, room=width - 2 * _MARGIN)
+    _text(draw, (_MARGIN, 52), "the number under a frame is its index in the video", 13, GREY)
+    y = 84
+    for source in sources:
+        draw.line((_MARGIN, y, width - _MARGIN, y), RULE, 1)
+        _text(draw, (_MARGIN, y + 11), source.name, 13, GREY, room=width - 2 * _MARGIN)
+        y += head
+        for clip in source.clips:
+            _text(draw, (_MARGIN, y + 16), clip.title, 16, bold=True, room=gutter - 92)
+            _text(draw, (_MARGIN, y + 40), clip.note, 12, GREY, room=gutter - 92)
+            left = _MARGIN + gutter
+            _trace(draw, clip.numbers, (left - 86, y + 6, left - 18, y + frame_height - 6))
+            for t, image in enumerate(_images(clip.frames, frame_height)):
+                x = left + t * (wide + _GAP)
+                sheet.paste(image, (x, y))
+                _text(draw, (x + wide // 2, y + frame_height + 3), str(clip.numbers[t]), 12, GREY,
+                      anchor="ma")  # fmt: skip
+            y += row
+    if note:
+        _text(draw, (_MARGIN, height - 30), note, 12, GREY, room=width - 2 * _MARGIN)
+    _save(sheet, path)
+
+
+def retrieval_sheet(
+    path: Path,
+    rows: Sequence[tuple[Shot, Sequence[Shot]]],
+    *,
+    title: str,
+    note: str = "",
+    frame_height: int = 80,
+) -> None:
+    """Write a PNG with a row for each query: its frames, then those of its nearest neighbours.
+
+    Where query and neighbour have classes, a border and a mark say whether they agree.
+    """
+    shots = [shot for query, found in rows for shot in (query, *found)]
+    wide = max((_strip_width(shot, frame_height) for shot in shots), default=3 * frame_height)
+    cell, row = wide + 26, frame_height + 58
+    most = max((len(found) for _, found in rows), default=0)
+    labelled = any(shot.label is not None for shot in shots)
+    width = 2 * _MARGIN + max((most + 1) * cell + 18, 480)
+    height = 100 + len(rows) * row + (30 if labelled else 0) + (30 if note else 0) + 6
+    sheet = Image.new("RGB", (width, height), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    _text(draw, (_MARGIN, 22), title, 21, bold=True, room=width - 2 * _MARGIN)
+    for column in range(most + 1):
+        name = "query" if column == 0 else f"neighbour {column}"
+        _text(draw, (_column(column, cell), 64), name, 13, GREY)
+    y = 90
+    for query, found in rows:
+        for column, shot in enumerate((query, *found)):
+            hit = None
+            if column and query.label is not None and shot.label is not None:
+                hit = shot.label == query.label
+            _shot(sheet, draw, shot, _column(column, cell), y, wide, frame_height, hit)
+        y += row
+    rule = _column(1, cell) - 22
+    if most:
+        draw.line((rule, 64, rule, y - 16), RULE, 1)
+    if labelled:
+        for x, hit, said in ((_MARGIN, True, "same class"), (_MARGIN + 130, False, "other class")):
+            _mark(draw, x + 9, y + 9, hit)
+            _text(draw, (x + 24, y + 1), said, 13)
+        y += 30
+    if note:
+        _text(draw, (_MARGIN, y + 2), note, 12, GREY, room=width - 2 * _MARGIN)
+    _save(sheet, path)
+
+
+# Parts
+
+
+def _column(column: int, cell: int) -> int:
+    """Left edge of a column; the neighbours stand a little apart from the query."""
+    return _MARGIN + column * cell + (18 if column else 0)
+
+
+def _shot(
+    sheet: Image.Image,
+    draw: ImageDraw.ImageDraw,
+    shot: Shot,
+    x: int,
+    y: int,
+    wide: int,
+    height: int,
+    hit: bool | None,
+) -> None:
+    strip = _strip_width(shot, height)
+    if hit is not None:
+        draw.rectangle((x - 5, y - 5, x + strip + 4, y + height + 4), HIT if hit else MISS)
+        draw.rectangle((x - 1, y - 1, x + strip, y + height), PAPER)
+    at = x
+    for image in _images(shot.frames, height):
+        sheet.paste(image, (at, y))
+        at += image.width + _GAP
+    if hit is not None:
+        _mark(draw, x + strip - 8, y + 8, hit)
+    score = "" if shot.score is None else f"{shot.score:.2f}"
+    if score:
+        _text(draw, (x + strip, y + height + 9), score, 12, GREY, anchor="ra")
+    room = wide - (44 if score else 0)
+    if shot.label is not None:
+        _text(draw, (x, y + height + 8), shot.label, 13, bold=True, room=room)
+        _text(draw, (x, y + height + 26), shot.name, 11, GREY, room=wide)
+    else:
+        _text(draw, (x, y + height + 9), shot.name, 11, GREY, room=room)
+
+
+def _mark(draw: ImageDraw.ImageDraw, x: int, y: int, hit: bool) -> None:
+    """A disc around (x, y) with a tick (hit) or a cross (miss)."""
+    draw.ellipse((x - 10, y - 10, x + 10, y + 10), HIT if hit else MISS, PAPER, 2)
+    if hit:
+        draw.line((x - 5, y, x - 1, y + 4, x + 5, y - 4), PAPER, 2)
+    else:
+        draw.line((x - 4, y - 4, x + 4, y + 4), PAPER, 2)
+        draw.line((x - 4, y + 4, x + 4, y - 4), PAPER, 2)
+
+
+def _trace(
+    draw: ImageDraw.ImageDraw, numbers: Sequence[int], box: tuple[int, int, int, int]
+) -> None:
+    """The indices over the clip's time, upwards, each plot on its own scale."""
+    left, top, right, bottom = box
+    draw.line((left, top, left, bottom, right, bottom), RULE, 1)
+    low, high = min(numbers), max(numbers)
+    points = [
+        (
+            left + 4 + (right - left - 8) * t / max(len(numbers) - 1, 1),
+            bottom - 4 - (bottom - top - 8) * (number - low) / max(high - low, 1),
+        )
+        for t, number in enumerate(numbers)
+    ]
+    draw.line(points, TRACE, 1)
+    for x, y in points:
+        draw.ellipse((x - 1.5, y - 1.5, x + 1.5, y + 1.5), TRACE)
+
+
+def _images(frames: Tensor, height: int) -> list[Image.Image]:
+    """Frames [3, T, H, W] as pictures of the given height."""
+    if frames.is_floating_point():
+        frames = ((frames.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    pixels: np.ndarray = frames.cpu().permute(1, 2, 3, 0).contiguous().numpy()
+    size = (_width(frames, height), height)
+    return [Image.fromarray(frame).resize(size, Image.Resampling.LANCZOS) for frame in pixels]
+
+
+def _width(frames: Tensor, height: int) -> int:
+    return max(1, round(frames.shape[3] * height / frames.shape[2]))
+
+
+def _strip_width(shot: Shot, height: int) -> int:
+    return shot.frames.shape[1] * (_width(shot.frames, height) + _GAP) - _GAP
+
+
+# Text
+
+
+@lru_cache(maxsize=32)
+def _font(size: int, bold: bool) -> ImageFont.FreeTypeFont:
+    # Pillow's own font has no letters beyond ASCII; the one that Matplotlib brings has most.
+    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
+    return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts", "ttf", name), size)
+
+
+def plain(text: str) -> str:
+    """`text` with everything that is no visible character (line ends, controls) as `·`."""
+    return "".join(c if c.isprintable() else "·" for c in text)
+
+
+def fitted(text: str, room: float, font: ImageFont.FreeTypeFont) -> str:
+    """`text`, or its beginning and end around an ellipsis, no wider than `room` pixels."""
+    if font.getlength(text) <= room:
+        return text
+    low, high = 0, len(text)
+    while low < high:
+        kept = (low + high + 1) // 2
+        if font.getlength(_cut(text, kept)) <= room:
+            low = kept
+        else:
+            high = kept - 1
+    return _cut(text, low)
+
+
+def _cut(text: str, kept: int) -> str:
+    back = kept // 2
+    return text[: kept - back] + "…" + (text[-back:] if back else "")
+
+
+def _text(
+    draw: ImageDraw.ImageDraw,
+    at: tuple[int, int],
+    text: str,
+    size: int,
+    colour: str = INK,
+    *,
+    bold: bool = False,
+    room: float | None = None,
+    anchor: str = "la",
+) -> None:
+    font = _font(size, bold)
+    text = plain(text)
+    if room is not None:
+        text = fitted(text, room, font)
+    draw.text(at, text, colour, font, anchor)
+
+
+def _save(sheet: Image.Image, path: Path) -> None:
+    buffer = io.BytesIO()
+    sheet.save(buffer, "PNG", optimize=True)
+    atomic.write_bytes(path, buffer.getvalue())

@@ -1,0 +1,93 @@
+"""Options are the fields of presets: none is missing, none is made up, all say their default."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import typer
+
+from selfsup_cli.cli.app import app
+from selfsup_cli.config.jobs import JOBS
+from selfsup_cli.config.options import options_of
+
+WORK = {"--preset", "--set", "--json", "--quiet", "-q", "--verbose", "-v", "--help", "-h"}
+COMMANDS = {
+    "pretrain temporal": ("pretrain/temporal", {"--run", "--dry-run"}),
+    "visualize pretext temporal": ("pretrain/temporal", {"--out", "--count"}),
+    "probe": ("probe", {"--run", "--dry-run"}),
+    "retrieve": ("retrieve", {"--run", "--dry-run"}),
+}
+
+
+def flags_of(line: str) -> set[str]:
+    command: Any = typer.main.get_command(app)
+    with command.make_context("selfsup", []) as context:
+        for name in line.split():
+            command = command.get_command(context, name)
+        with command.make_context(line, [], parent=context) as inner:
+            parameters = command.get_params(inner)
+    return {
+        flag for parameter in parameters for flag in (*parameter.opts, *parameter.secondary_opts)
+    }
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_the_options_of_a_command_are_the_fields_of_its_preset(line: str) -> None:
+    job, own = COMMANDS[line]
+    fields = {flag for option in options_of(JOBS[job]) for flag in option.flags}
+    assert flags_of(line) == fields | WORK | own
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_help_shows_each_field_with_default_and_unit(
+    selfsup: Callable[..., Any], line: str
+) -> None:
+    text = " ".join(selfsup(*line.split(), "--help").out.split())
+    for option in options_of(JOBS[COMMANDS[line][0]]):
+        assert option.help
+        unit = f" {option.unit}" if option.unit else ""
+        said = f"{' '.join(option.help.split())} [default: {option.default_text or 'none'}{unit}]"
+        at = text.index(said)
+        shown = text[text.rindex(option.flags[0], 0, at) : at]
+        assert all(flag in shown for flag in option.flags)
+        assert all(choice in shown for choice in option.choices)
+
+
+def test_options_reach_the_preset_with_their_spelling(
+    selfsup: Callable[..., Any], jobs: Any
+) -> None:
+    told = selfsup(
+        "pretrain", "temporal", "--dataset", "motion", "--arch", "r3d", "--lr", "1e-3",
+        "--transformations", "speed,random", "--transformations", "warp", "--no-speed-loss",
+        "--set", "augment.crop=64", "--workers", "2", "--batch-size=4",
+    )  # fmt: skip
+    assert told.status == 0, told.err
+    [(_, resolved, _)] = jobs.calls
+    preset = resolved.preset
+    assert preset.data.source == "motion"
+    assert preset.network.arch == "r3d"
+    assert preset.optim.lr == 1e-3
+    assert preset.time.kinds == ["speed", "random", "warp"]
+    assert preset.time.speed_loss is False
+    assert preset.augment.crop == 64
+    assert preset.machine.workers == 2
+    assert preset.train.batch_size == 4
+    assert resolved.origin["optim.lr"] == "--lr"
+    assert resolved.origin["time.speed_loss"] == "--no-speed-loss"
+    assert resolved.origin["augment.crop"] == "--set"
+
+
+def test_data_and_dataset_are_one_option(selfsup: Callable[..., Any], jobs: Any) -> None:
+    for flag in ("--data", "--dataset"):
+        for line in COMMANDS:
+            assert selfsup(*line.split(), flag, "motion").status == 0
+    assert {resolved.preset.data.source for _, resolved, _ in jobs.calls} == {"motion"}
+
+
+def test_what_is_not_given_is_left_to_the_preset(selfsup: Callable[..., Any], jobs: Any) -> None:
+    assert selfsup("pretrain", "temporal", "--preset", "temporal/c3d").status == 0
+    [(_, resolved, _)] = jobs.calls
+    assert resolved.name == "temporal/c3d"
+    assert not {origin for origin in resolved.origin.values() if origin.startswith("--")}

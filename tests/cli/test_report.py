@@ -1,0 +1,162 @@
+"""Every number of a report is shown with its interval, its count and its protocol."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from selfsup_cli.cli import report as shown
+from selfsup_cli.runs.report import (
+    Curve,
+    Finding,
+    LeftOut,
+    Measurement,
+    Picture,
+    Published,
+    Report,
+    accuracy,
+    now,
+)
+
+PROTOCOL = {"pooling": "2×2×2", "epochs": 60, "flip": True}
+
+
+def number(
+    hits: int, subject: str = "learned", layer: str = "conv4", **more: object
+) -> Measurement:
+    about = {"dataset": "motion", "split": "test", "protocol": PROTOCOL, "chance": 12.5, **more}
+    return accuracy("linear probe", hits, 1000, task="probe", subject=subject, layer=layer, **about)  # type: ignore[arg-type]
+
+
+def a_report(*measurements: Measurement, **more: object) -> Report:
+    facts = {"job": "probe", "run": "first", "command": "selfsup probe", "created": now(), **more}
+    return Report(measurements=list(measurements), **facts)  # type: ignore[arg-type]
+
+
+def row(text: str, *words: str) -> str:
+    [found] = [line for line in text.splitlines() if all(word in line for word in words)]
+    return found
+
+
+def test_each_number_stands_with_interval_count_and_chance() -> None:
+    first, second = number(450), number(150, "random weights")
+    text = shown.show(a_report(first, second))
+    for measured, value in ((first, "45.0 %"), (second, "15.0 %")):
+        line = row(text, f"{measured.subject}  ", value)
+        assert measured.interval is not None
+        assert f"{measured.interval.low:.1f} … {measured.interval.high:.1f}" in line
+        assert re.search(r"\b1000\b", line)
+        assert "12.5" in line
+    assert "linear probe · motion, test · top-1 accuracy" in text
+    assert "95% Wilson" in text
+
+
+def test_one_protocol_is_said_once_and_differences_are_lettered() -> None:
+    text = shown.show(a_report(number(450), number(150, "random weights")))
+    assert "pooling 2×2×2, epochs 60, flip yes" in text
+    assert "[A]" not in text
+    other = number(150, "random weights", protocol={**PROTOCOL, "lr": 0.3})
+    third = number(140, layer="conv5", protocol={"pooling": "2×2×2", "epochs": 5, "flip": True})
+    text = shown.show(a_report(number(450), other, third))
+    notes = dict(re.findall(r"^ +\[([A-C])\] (.*)$", text, re.MULTILINE))
+    assert set(notes) == {"A", "B", "C"}
+    assert "pooling 2×2×2, flip yes" in text
+    for words, note in (
+        (("conv4", "learned"), "epochs 60"),
+        (("random weights",), "epochs 60, lr 0.3"),
+        (("conv5",), "epochs 5"),
+    ):
+        [mark] = re.findall(r"\[([A-C])\]$", row(text, *words))
+        assert notes[mark] == note
+
+
+def test_protocols_without_anything_in_common() -> None:
+    one, other = number(450, protocol={"a": 1}), number(150, "random weights", protocol={"b": 2})
+    text = shown.show(a_report(one, other))
+    assert {"[A] a 1", "[B] b 2"} <= {line.strip() for line in text.splitlines()}
+    assert "protocol" not in text
+
+
+def test_the_thesis_stands_beside_and_says_whether_it_compares() -> None:
+    near = Published(value=60.6, where="thesis table 5.1", comparable=True)
+    far = Published(
+        value=50.2, where="thesis table 5.2", comparable=False, differs=["epochs: 5 here"]
+    )
+    text = shown.show(a_report(number(450, published=near), number(150, "x", published=far)))
+    assert row(text, "45.0 %", "60.6 [1]")
+    assert row(text, "15.0 %", "50.2 [2]")
+    assert row(text, "[1] thesis table 5.1; comparable")
+    assert row(text, "[2] thesis table 5.2; not comparable: epochs: 5 here")
+
+
+def test_controls_layers_and_several_data_are_told_apart() -> None:
+    text = shown.show(
+        a_report(number(450), number(120, control="still"), number(9, dataset="ucf101"))
+    )
+    assert row(text, "learned, still", "12.0 %", "motion, test")
+    assert row(text, "ucf101, test", "0.9 %")
+
+
+def test_what_is_not_known_is_left_blank_or_out() -> None:
+    bare = Measurement(
+        task="speed", name="clips per second", subject="learned", dataset="motion", split="test",
+        metric="rate", unit="", value=1234.5678, n=1, protocol={"device": "cpu"},
+    )  # fmt: skip
+    text = shown.show(a_report(bare))
+    assert row(text, "learned", "1235")
+    assert not {"interval", "chance", "thesis", "layer"} & set(text.split())
+
+
+def test_findings_pictures_curves_and_files_left_out() -> None:
+    report = a_report(
+        findings=[
+            Finding(text="It [learns].", verdict="good"),
+            Finding(text="It does not.", verdict="bad"),
+            Finding(text="Perhaps.", verdict="unclear"),
+            Finding(text="By the way.", verdict="note"),
+        ],
+        curves=[
+            Curve(
+                name="loss", x_label="step", y_label="loss", points=[(0, 4.0), (9, 2.0), (10, 1.0)]
+            ),
+            Curve(name="flat", x_label="step", y_label="", points=[(0, 1.0)]),
+            Curve(name="none", x_label="step", y_label="", points=[]),
+        ],
+        pictures=[Picture(file="pictures/a.png", caption="Curves")],
+        left_out=[LeftOut(id=f"{i}\x1b[31m.mp4", reason="is cut off") for i in range(12)],
+        left_out_total=40,
+        data={"name": "motion", "sizes": {"train": 512, "test": 256}, "classes": None},
+        cost={"seconds": 12.25},
+        weights="abc",
+    )
+    lines = [line.rstrip() for line in shown.show(report).splitlines()]
+    assert lines[:4] == [
+        "ok        It [learns].",
+        "bad       It does not.",
+        "unclear   Perhaps.",
+        "note      By the way.",
+    ]
+    assert "curve     loss 4 █▃▁ 1, over step 0 … 10" in lines
+    assert "curve     flat 1 ▁ 1, over step 0 … 0" in lines
+    assert "curve     none: no points" in lines
+    assert "picture   pictures/a.png  Curves" in lines
+    assert "data      name motion, sizes.train 512, sizes.test 256, classes none" in lines
+    assert "cost      seconds 12.25" in lines
+    assert "weights   abc" in lines
+    assert "left out  40 of the files or clips:" in lines
+    assert "          0.mp4: is cut off" in lines
+    assert "          … and 30 more (report.json)" in lines
+
+
+def test_on_a_narrow_terminal_no_column_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    other = number(150, "random weights", protocol={"lr": 0.3})
+    text = shown.show(a_report(number(450), other))
+    head = next(line for line in text.splitlines() if "layer" in line)
+    assert head.split() == ["layer", "features", "value", "interval", "n", "chance", "how"]
+    assert "45.0 %" in text
+    assert "[B]" in text

@@ -1,0 +1,151 @@
+"""The thesis' numbers, as printed, and what is said of a run that did something else."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from selfsup_cli.runs.published import OURS, ROWS, SUPERVISED, published, table
+
+FULL = ("speed", "random", "periodic", "warp")
+
+
+def values(number: str, task: str, dataset: str, method: str = OURS) -> list[float]:
+    return [
+        row.value
+        for row in table(number)
+        if (row.task, row.dataset, row.method) == (task, dataset, method)
+    ]
+
+
+def test_tables_hold_every_printed_number() -> None:
+    assert Counter(row.table for row in ROWS) == {
+        "thesis table 5.1": 16 * 2,
+        "thesis table 5.2": 23 * 2 - 1,
+        "thesis table 5.3": 4 * 3,
+        "thesis table 5.4": 7 * 5,
+        "thesis section 5.3 (still videos)": 4,
+    }
+
+
+def test_columns_add_up_to_those_of_the_page() -> None:
+    """Sums over the printed columns, added up from the page, so that a slip of a digit shows."""
+    assert sum(values("5.1", "frozen", "ucf101")) == pytest.approx(792.8)
+    assert sum(values("5.1", "finetune", "hmdb51")) == pytest.approx(523.8)
+    assert values("5.2", "finetune", "ucf101") == [68.3, 69.9, 77.3, 79.3, 81.6]
+    assert values("5.2", "finetune", "hmdb51") == [38.4, 39.6, 47.5, 49.8, 46.4]
+    assert values("5.3", "sync", "ucf101") == [42.4, 1.61]
+    assert values("5.3", "order", "ucf101") == [76.9]
+    assert values("5.3", "order", "ucf101", SUPERVISED) == [66.6]
+    assert values("5.4", "retrieve", "ucf101") == [26.1, 48.5, 59.1, 69.6, 82.8]
+    assert [r.value for r in ROWS if r.task == "still"] == [18.5, 1.0]
+    assert sum(r.value for r in table("5.2") if r.dataset == "ucf101") == pytest.approx(1574.5)
+    assert sum(r.value for r in table("5.2") if r.dataset == "hmdb51") == pytest.approx(784.1)
+    assert sum(r.value for r in table("5.4")) == pytest.approx(1472.2)
+
+
+def test_the_protocol_of_the_thesis_is_comparable() -> None:
+    found = published(
+        "retrieve",
+        "top-5",
+        "ucf101",
+        network="r3d",
+        trained_on="kinetics",
+        split="official split 1",
+        layer="global average pool",
+        clips=10,
+        standardised=True,
+    )
+    assert found is not None
+    assert (found.value, found.comparable, found.differs) == (48.5, True, [])
+    assert found.where == "thesis table 5.4, 3D-ResNet18, trained on kinetics"
+
+
+def test_what_differs_is_named_and_what_is_not_stated_too() -> None:
+    found = published(
+        "retrieve", "top-1", "ucf101", network="c3d", trained_on="ucf101", clips=10, layer="conv5"
+    )
+    assert found is not None
+    assert not found.comparable
+    assert found.value == 26.1
+    assert found.differs == [
+        "network: 3D-ResNet18 in the thesis, C3D here",
+        "trained on: kinetics in the thesis, ucf101 here",
+        "split: official split 1 in the thesis, not stated here",
+        "layer: global average pool in the thesis, conv5 here",
+        "standardised: yes in the thesis, not stated here",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kinds", "speed_loss", "value"),
+    [
+        (FULL, True, 60.6),
+        (reversed(FULL), True, 60.6),
+        (FULL, False, 54.2),
+        (("speed",), True, 49.3),
+        (("warp", "speed"), False, 43.5),
+        (("speed", "warp", "random"), True, 60.4),
+    ],
+)
+def test_the_row_of_the_same_transformations_is_taken(
+    kinds: tuple[str, ...], speed_loss: bool, value: float
+) -> None:
+    found = published(
+        "frozen",
+        "top-1 accuracy",
+        "ucf101",
+        network="c3d",
+        trained_on="ucf101",
+        transformations=list(kinds),
+        speed_loss=speed_loss,
+        classifier="linear",
+    )
+    assert found is not None
+    assert found.value == value
+    assert any(line.startswith("classifier: three fully") for line in found.differs)
+    assert not any(line.startswith(("transformations", "speed loss")) for line in found.differs)
+
+
+def test_the_network_and_the_data_choose_the_row() -> None:
+    def value(network: str, trained_on: str) -> float:
+        found = published(
+            "finetune", "top-1 accuracy", "hmdb51", network=network, trained_on=trained_on,
+            split="mean of the three official splits",
+        )  # fmt: skip
+        assert found is not None
+        return found.value
+
+    assert value("c3d", "kinetics") == 39.6
+    assert value("r3d", "ucf101") == 47.5
+    assert value("r2plus1d", "ucf101") == 46.4
+
+
+def test_still_videos_of_both_kinds_of_features() -> None:
+    ours = published("still", "top-1 accuracy", "ucf101", layer="conv5", network="c3d")
+    labels = published("still", "top-1 accuracy", "ucf101", method=SUPERVISED)
+    assert ours is not None
+    assert labels is not None
+    assert (ours.value, labels.value) == (1.0, 18.5)
+
+
+@pytest.mark.parametrize(
+    ("task", "metric", "dataset"),
+    [
+        ("retrieve", "top-1", "motion"),
+        ("retrieve", "top-2", "ucf101"),
+        ("probe", "top-1 accuracy", "ucf101"),
+    ],
+)
+def test_what_the_thesis_did_not_print_is_not_made_up(task: str, metric: str, dataset: str) -> None:
+    assert published(task, metric, dataset) is None
+
+
+def test_every_row_can_be_shown() -> None:
+    for row in ROWS:
+        found = published(row.task, row.metric, row.dataset, method=row.method)
+        assert found is not None
+        assert found.differs
+        assert ", ," not in row.where
+        assert row.unit in ("%", "frames")

@@ -8,6 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# A loaded machine must not fail a property by the clock.
+settings.register_profile("selfsup", deadline=None)
+settings.load_profile("selfsup")
 
 ROOT = Path(__file__).resolve().parent.parent
 

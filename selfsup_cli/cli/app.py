@@ -23,8 +23,10 @@ EXAMPLES = """\
   selfsup retrieve --from first --data motion            what does it hold to be alike?
 """
 
+_TERMINAL = {name: environment.OTHERS[name] for name in ("NO_COLOR", "FORCE_COLOR")}
 _VARIABLES = "\n".join(
-    f"  {name:<20} {variable.about}" for name, variable in environment.VARIABLES.items()
+    f"  {name:<20} {variable.about}"
+    for name, variable in (environment.VARIABLES | _TERMINAL).items()
 )
 
 EPILOG = f"""\
@@ -48,7 +50,6 @@ Environment:
 
 \b
 {_VARIABLES}
-  NO_COLOR, FORCE_COLOR  Colours off, or on.
 """
 
 
@@ -72,6 +73,10 @@ class Root(LazyGroup):
         "visualize": Entry("Look inside: what the network is really fed.", _loader("visualize")),
         "runs": Entry("List, show and resume runs.", _loader("runs")),
         "presets": Entry("List, show, check and copy presets.", _loader("presets")),
+        "doctor": Entry("Check what this machine brings along.", _loader("doctor")),
+        "completion": Entry(
+            "Print the completions for bash, zsh or fish.", _loader("completion")
+        ),
     }
 
 

@@ -7,41 +7,19 @@ decided for each stream by itself, and no text that came from a user is ever rea
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
-import re
 import select
 import sys
 from typing import TYPE_CHECKING, TextIO
+
+from selfsup_cli.runs.text import plain as plain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from rich.console import Console
 
-# Escape sequences as a whole, so that no residue such as "[31m" is left of them: those that set
-# something, those that carry a text, and the short ones.
-_ESCAPES = re.compile(
-    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"
-    r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f]).*?(?:\x07|\x1b\\|\x9c|$)"
-    r"|\x1b[ -/]*[0-~]?",
-    re.DOTALL,
-)
-# C0, DEL, C1, line and paragraph separators, and everything that reorders text.
-_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
 _WIDTH_OF_A_FILE = 1_000_000
-
-
-def plain(text: object, *, lines: bool = False) -> str:
-    """`text` without anything that could move the cursor, colour, hide or reorder what is shown.
-
-    Line breaks and tabs become spaces; with `lines` line breaks are kept. Bytes of a file name
-    that are not UTF-8 are shown as `\\udcNN`.
-    """
-    if lines:
-        return "\n".join(plain(line) for line in str(text).split("\n"))
-    text = _ESCAPES.sub("", str(text).replace("\n", " ").replace("\t", " "))
-    return _CONTROLS.sub("", text).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def prepare_streams() -> None:
@@ -134,31 +112,3 @@ def say(text: str) -> None:
 def warn(text: str) -> None:
     """Write a warning to stderr."""
     say(f"selfsup: warning: {plain(text)}")
-
-
-class _Messages(logging.Handler):
-    """Log records as a person reads them: no dates, no module names, a word for warnings."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        text = plain(record.getMessage(), lines=True)
-        if record.levelno >= logging.WARNING:
-            text = f"selfsup: {record.levelname.lower()}: {text}"
-        say(text)
-
-
-def listen(verbosity: int) -> None:
-    """Show the package's log records on stderr.
-
-    `verbosity` -1 shows warnings and errors, 0 messages too, 1 also decisions and what other
-    packages warn about.
-    """
-    handler = _Messages({-1: logging.WARNING, 0: logging.INFO, 1: logging.DEBUG}[verbosity])
-    logger = logging.getLogger("selfsup")
-    logger.handlers[:] = [handler]
-    # A run's log.txt listens to the same logger, however quiet the terminal is to be.
-    logger.setLevel(logging.DEBUG)
-    logger.propagate = False
-    logging.captureWarnings(True)
-    foreign = logging.getLogger("py.warnings")
-    foreign.handlers[:] = [handler] if verbosity > 0 else [logging.NullHandler()]
-    foreign.propagate = False

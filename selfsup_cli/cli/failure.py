@@ -17,12 +17,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import platform
 import re
 import sys
-import traceback
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -102,7 +99,7 @@ def tell(error: BaseException, *, as_json: bool, arguments: Sequence[str]) -> in
     if failure.status == BUG:
         failure = _saved(failure, error, arguments)
     if os.environ.get("SELFSUP_DEBUG", "0") not in ("", "0"):
-        console.say("".join(traceback.format_exception(error)).rstrip())
+        console.say(_traceback(error).rstrip())
     problems = failure.problems or (failure.message,)
     for problem in problems[:MOST_LINES]:
         # A message may list what belongs to it on indented lines; any other break is a user's.
@@ -143,12 +140,15 @@ def _usage(error: typer.TyperException) -> Failure:
 
 def _saved(failure: Failure, error: BaseException, arguments: Sequence[str]) -> Failure:
     """`failure` with the place where the traceback of `error` was put, if there was any."""
+    import platform
+    from datetime import UTC, datetime
+
     lines = [
         f"selfsup {__version__}, Python {platform.python_version()}, {platform.platform()}",
         f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC",
         f"command: selfsup {' '.join(arguments)}",
         "",
-        "".join(traceback.format_exception(error)),
+        _traceback(error),
     ]
     state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     folders = [Path(state) / "selfsup"] if failure.run is None else [failure.run]
@@ -161,6 +161,12 @@ def _saved(failure: Failure, error: BaseException, arguments: Sequence[str]) -> 
             return Failure(BUG, "bug", message, "please report it with that file", run=failure.run)
     message = f"this is a bug in selfsup ({failure.message})"
     return Failure(BUG, "bug", message, "SELFSUP_DEBUG=1 shows the traceback", run=failure.run)
+
+
+def _traceback(error: BaseException) -> str:
+    import traceback
+
+    return "".join(traceback.format_exception(error))
 
 
 def _first_line(error: BaseException) -> str:

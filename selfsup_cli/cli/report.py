@@ -5,6 +5,7 @@ One text for all: a table with rules and colours on a terminal, aligned plain li
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from string import ascii_uppercase
@@ -30,6 +31,9 @@ SPARK_WIDTH = 40
 LEFT_OUT_LINES = 10
 LABEL_WIDTH = 8
 WRAPPED_WIDTH = 11
+LONGEST_LIST = 6
+# A hash is told apart by its beginning; report.json has all of it.
+_HASH = re.compile("[0-9a-f]{40,}")
 
 
 def show(report: Report) -> str:
@@ -71,9 +75,9 @@ def _parts(report: Report, terminal: Console) -> Iterable[Any]:
     if report.measurements:
         yield ""
         yield from _measurements(report.measurements, terminal)
-    if report.curves:
+    if curves := [curve for curve in report.curves if len(curve.points) > 1]:
         yield ""
-        yield from (_curve(curve) for curve in report.curves)
+        yield from map(_curve, curves)
     yield ""
     for picture in report.pictures:
         yield _line("picture", f"{plain(picture.file)}  {plain(picture.caption)}")
@@ -81,7 +85,7 @@ def _parts(report: Report, terminal: Console) -> Iterable[Any]:
         if facts:
             yield _line(label, _facts(facts))
     if report.weights:
-        yield _line("weights", plain(report.weights))
+        yield _line("weights", _said(report.weights))
     yield from _left_out(report)
 
 
@@ -171,8 +175,9 @@ def _protocol(
     if shared:
         yield _line("protocol", _facts(shared))
     if len(protocols.marks) > 1:
-        for note, mark in protocols.marks.items():
-            yield _line("", f"[{mark}] {note or 'nothing else'}")
+        for number, (note, mark) in enumerate(protocols.marks.items()):
+            label = "" if shared or number else "protocol"
+            yield _line(label, f"[{mark}] {note or 'nothing else'}")
     elif not shared:
         yield _line("protocol", next(iter(protocols.marks)))
     for note, mark in published.marks.items():
@@ -234,14 +239,12 @@ def _number(value: float | None, unit: str) -> str:
 def _curve(curve: Curve) -> Table:
     """First value, shape and last value of a curve on one line."""
     values = [y for _, y in curve.points]
-    if not values:
-        return _line("curve", f"{plain(curve.name)}: no points")
     count = min(SPARK_WIDTH, len(values))
     bins = [values[i * len(values) // count : (i + 1) * len(values) // count] for i in range(count)]
     means = [sum(part) / len(part) for part in bins]
     low, span = min(means), (max(means) - min(means)) or 1.0
     spark = "".join(SPARKS[round((mean - low) / span * (len(SPARKS) - 1))] for mean in means)
-    over = f"over {plain(curve.x_label)} {curve.points[0][0]:g} … {curve.points[-1][0]:g}"
+    over = f"over {plain(curve.x_label)} {curve.points[0][0]:.4g} … {curve.points[-1][0]:.4g}"
     return _line("curve", f"{plain(curve.name)} {values[0]:.4g} {spark} {values[-1]:.4g}, {over}")
 
 
@@ -279,8 +282,12 @@ def _said(value: Any) -> str:
             return "yes" if value else "no"
         case float():
             return f"{value:.6g}"
+        case list() | tuple() if len(value) > LONGEST_LIST:
+            return f"({len(value)} values, see report.json)"
         case list() | tuple():
             return "/".join(_said(item) for item in value)
+        case str() if _HASH.fullmatch(value):
+            return f"{value[:12]}…"
         case _:
             return plain(value)
 

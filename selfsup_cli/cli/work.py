@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from selfsup_cli import __version__
-from selfsup_cli.cli import console, document
+from selfsup_cli.cli import console, document, messages
 from selfsup_cli.cli.groups import Action
 from selfsup_cli.config import environment
 from selfsup_cli.config.jobs import JOBS
@@ -100,7 +100,7 @@ def resolved(call: Call) -> Resolved:
 
 def listen(verbosity: int) -> None:
     """Show messages on stderr, beginning with what is odd about the environment."""
-    console.listen(verbosity)
+    messages.listen(verbosity)
     for warning in environment.warnings(os.environ):
         console.warn(warning)
 

@@ -1,4 +1,7 @@
-"""The environment variables that selfsup reads: these and no others."""
+"""The environment variables that selfsup reads: these and no others.
+
+`python -m selfsup_cli.config.reference environment` writes them down as `docs/environment.md`.
+"""
 
 from __future__ import annotations
 
@@ -34,8 +37,27 @@ VARIABLES: dict[str, Variable] = {
     "SELFSUP_DEBUG": Variable("1 shows the traceback of an error."),
 }
 
-# Read by the test suite only.
-_OF_TESTS = ("SELFSUP_TEST_DATA", "SELFSUP_REQUIRE_DATA")
+# What others have agreed on, and selfsup obeys.
+OTHERS: dict[str, Variable] = {
+    "NO_COLOR": Variable("Not empty: no colours."),
+    "FORCE_COLOR": Variable("Neither empty nor 0: colours also where there is no terminal."),
+    "TERM": Variable("dumb: no colours and no moving progress bar."),
+    "CI": Variable("Not empty: no moving progress bar."),
+    "XDG_CACHE_HOME": Variable(
+        "Its folder selfsup takes the place of SELFSUP_CACHE where that is not set (default: "
+        "~/.cache)."
+    ),
+    "XDG_STATE_HOME": Variable(
+        "In its folder selfsup goes the crash.txt of an error outside of any run (default: "
+        "~/.local/state)."
+    ),
+    "RANK": Variable("Set by torchrun: the number of this process among all."),
+    "LOCAL_RANK": Variable("Set by torchrun: the number of this process on its machine."),
+    "WORLD_SIZE": Variable("Set by torchrun: how many processes share the work."),
+}
+
+# Read by the test suite; and by the processes that selfsup itself starts.
+_INTERNAL = ("SELFSUP_TEST_DATA", "SELFSUP_REQUIRE_DATA", "SELFSUP_RANK_ERRORS")
 
 
 def warnings(env: Mapping[str, str]) -> list[str]:
@@ -44,5 +66,5 @@ def warnings(env: Mapping[str, str]) -> list[str]:
         f"the environment variable {name} is not one that selfsup reads"
         f"{nearest(name, list(VARIABLES))}"
         for name in sorted(env)
-        if name.startswith("SELFSUP_") and name not in VARIABLES and name not in _OF_TESTS
+        if name.startswith("SELFSUP_") and name not in VARIABLES and name not in _INTERNAL
     ]

@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 
 from selfsup_cli.config.jobs import JOBS
+from selfsup_cli.config.packaged import folder
 from selfsup_cli.config.registry import nearest
 from selfsup_cli.errors import InputError
 
@@ -34,17 +35,13 @@ class Found:
 @cache
 def builtin_root() -> Path:
     """The folder of the presets that come with selfsup: of the checkout, else of the wheel."""
-    package = Path(__file__).resolve().parent.parent
-    checkout = package.parent
-    if (checkout / "pyproject.toml").is_file() and (checkout / "presets").is_dir():
-        return checkout / "presets"
-    return package / "_data" / "presets"
+    return Path(folder("presets"))
 
 
 def roots(env: Mapping[str, str]) -> list[Path]:
     """Folders in which names are looked up, in this order."""
     own = env.get("SELFSUP_PRESET_PATH", "").split(os.pathsep)
-    return [*(Path(os.path.expanduser(folder)) for folder in own if folder), builtin_root()]
+    return [*(Path(os.path.expanduser(one)) for one in own if one), builtin_root()]
 
 
 def find(

@@ -24,7 +24,7 @@ from selfsup_cli.config.given import disagreements, from_environment, from_optio
 from selfsup_cli.config.jobs import JOBS
 from selfsup_cli.config.layers import DEFAULT, Layers, defaults, leaves
 from selfsup_cli.config.problems import MAX_SHOWN, PresetError, Problem, dotted, told
-from selfsup_cli.config.registry import ARCHS, DATASETS, nearest, unknown
+from selfsup_cli.config.registry import ARCHS, DATASETS, all_layers, nearest, unknown
 from selfsup_cli.errors import InputError, MachineError
 
 
@@ -110,16 +110,19 @@ def default_preset(
     """The name of the most specific preset for `options` (dotted path → value) that exists.
 
     For pretraining METHOD/ARCH-DATA, else METHOD/ARCH, else METHOD/base, where DATA is the name
-    of a registered dataset; for the other jobs JOB/temporal. Raises InputError if there is none.
+    of a registered dataset; for the other jobs JOB/temporal-DATA, else JOB/temporal.
+    Raises InputError if there is none.
     """
     env = os.environ if env is None else env
     options = options or {}
     verb, _, method = job.partition("/")
+    data = options.get("data.source")
     names = [f"{verb}/temporal"]
+    if data in list(DATASETS):
+        names.insert(0, f"{verb}/temporal-{data}")
     if method:
         names = [f"{method}/base"]
         arch = options.get("network.arch", defaults(JOBS[job])["network"]["arch"])
-        data = options.get("data.source")
         if arch in list(ARCHS):
             names.insert(0, f"{method}/{arch}")
             if data in list(DATASETS):
@@ -251,7 +254,7 @@ def _unknown_name(registry: str, name: str) -> str | None:
         known = list(ARCHS)
         return f"unknown network '{short}'{nearest(short, known)}; known are {', '.join(known)}"
     if registry == "layers":
-        known = list(dict.fromkeys(layer for arch in ARCHS.values() for layer in arch.layers))
+        known = all_layers()
         if name not in known:
             return f"unknown layer '{short}'{nearest(short, known)}; known are {', '.join(known)}"
     if registry == "datasets" and name not in DATASETS:

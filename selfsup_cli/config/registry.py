@@ -1,27 +1,31 @@
-"""Names that users type, known without importing anything heavy. Tests hold them to the code."""
+"""Names that users type. Tests hold them to the code.
+
+The shell asks for them while someone waits for a TAB, so this module imports nothing: `typing` or
+`dataclasses` alone take as long as starting Python.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from difflib import get_close_matches
-from typing import Literal
-
 from selfsup_cli.errors import InputError
 
-Kind = Literal["image", "video"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Literal
+
+    Kind = Literal["image", "video"]
 
 _C3D = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc1", "fc2")
 _RESIDUAL = ("stem", "layer1", "layer2", "layer3", "layer4")
 
 
-@dataclass(frozen=True)
 class Arch:
     """A network: what it eats and the names of its layers, in order."""
 
-    kind: Kind
-    layers: tuple[str, ...]
-    embedding: str
-    about: str
+    def __init__(self, kind: Kind, layers: tuple[str, ...], embedding: str, about: str) -> None:
+        self.kind: Kind = kind
+        self.layers = layers
+        self.embedding = embedding
+        self.about = about
 
 
 ARCHS: dict[str, Arch] = {
@@ -34,13 +38,13 @@ ARCHS: dict[str, Arch] = {
 }
 
 
-@dataclass(frozen=True)
 class Dataset:
     """A registered dataset and how it must lie on disk (empty: built in)."""
 
-    kind: Kind
-    about: str
-    layout: str = ""
+    def __init__(self, kind: Kind, about: str, layout: str = "") -> None:
+        self.kind: Kind = kind
+        self.about = about
+        self.layout = layout
 
 
 DATASETS: dict[str, Dataset] = {
@@ -66,21 +70,31 @@ DATASETS: dict[str, Dataset] = {
 }
 
 
-@dataclass(frozen=True)
 class Method:
     """A method of pretraining: its chapter, and the module under `selfsup_cli.methods`."""
 
-    chapter: int
-    about: str
+    def __init__(self, chapter: int, about: str) -> None:
+        self.chapter = chapter
+        self.about = about
 
 
 METHODS: dict[str, Method] = {
     "temporal": Method(5, "video: recognise speed, random, periodic and warped time"),
 }
 
+# The jobs that presets describe, under the names of the folders they are filed in.
+JOB_NAMES = (*(f"pretrain/{method}" for method in METHODS), "probe", "retrieve")
+
+
+def all_layers() -> list[str]:
+    """The names of the layers of all networks."""
+    return list(dict.fromkeys(layer for arch in ARCHS.values() for layer in arch.layers))
+
 
 def nearest(name: str, known: list[str] | tuple[str, ...]) -> str:
     """` (did you mean 'x'?)` for the nearest of `known`, or an empty string."""
+    from difflib import get_close_matches
+
     folded = {one.casefold(): one for one in known}
     close = get_close_matches(name.casefold(), list(folded), n=1, cutoff=0.6)
     return f" (did you mean '{folded[close[0]]}'?)" if close else ""

@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 
 from selfsup_cli.config.fields import Model, bare, declared, is_block
 from selfsup_cli.config.jobs import JOBS, discriminator
-from selfsup_cli.config.registry import ARCHS, DATASETS
+from selfsup_cli.config.registry import ARCHS, DATASETS, all_layers
 
 DRAFT = "http://json-schema.org/draft-07/schema#"
 REFERENCE = "#/definitions/{model}"
@@ -107,11 +107,10 @@ def _property(info: FieldInfo, generated: dict[str, Any]) -> dict[str, Any]:
         case "datasets":
             rule["examples"] = list(DATASETS)
         case "layers":
-            layers = list(dict.fromkeys(name for arch in ARCHS.values() for name in arch.layers))
             if "items" in rule:
-                rule["items"] = {"enum": layers}
+                rule["items"] = {"enum": all_layers()}
             else:
-                rule["enum"] = [*layers, None]
+                rule["enum"] = [*all_layers(), None]
     return {"description": words, **rule, **extra}
 
 

@@ -160,8 +160,10 @@ def _packets(container: Any, stream: Any, *, packed: bool) -> Iterator[Any]:
 def _scan_packets(scan: Scan, container: Any, stream: Any) -> bool:
     """Read all packets and decode the first (of a small file, all); true if that settles it."""
     context = stream.codec_context
-    small = 0 < scan.declared * scan.pixels <= _SMALL_PIXELS
-    head = scan.declared + 1 if small else _HEAD_PACKETS
+    # MKV and WebM declare no count, only how long they are.
+    about = scan.declared or round((container.duration or 0) / av.time_base * scan.fps)
+    small = 0 < about * scan.pixels <= _SMALL_PIXELS
+    head = about + 2 if small else _HEAD_PACKETS
     simple = scan.codec in _ONE_FRAME_A_PACKET
     try:
         for packet in _packets(container, stream, packed=False):

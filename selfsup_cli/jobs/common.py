@@ -20,6 +20,7 @@ from selfsup_cli.engine.devices import Hardware, loader_workers
 from selfsup_cli.engine.progress import Progress
 from selfsup_cli.engine.trainable import NotFiniteError
 from selfsup_cli.errors import InputError, Stopped
+from selfsup_cli.runs.record import State
 from selfsup_cli.runs.report import Report
 from selfsup_cli.runs.run import Run, new_name, runs_dir
 
@@ -188,14 +189,15 @@ def ending(run: Run) -> Iterator[None]:
     """Write into the run's status how a job ended, whatever way it did."""
     try:
         yield
-    except Stopped as error:
-        run.set_status("preempted", reason=str(error))
-        raise
-    except NotFiniteError as error:
-        run.set_status("diverged", reason=str(error))
-        raise
     except BaseException as error:
-        run.set_status("failed", reason=f"{type(error).__name__}: {error}"[:500])
+        state: State = "failed"
+        if isinstance(error, Stopped):
+            state = "preempted"
+        elif isinstance(error, NotFiniteError):
+            state = "diverged"
+        error.run_dir = run.path  # type: ignore[attr-defined]  # where crash.txt goes
+        if not run.complete:
+            run.set_status(state, reason=f"{type(error).__name__}: {error}"[:500])
         raise
     finally:
         run.close()

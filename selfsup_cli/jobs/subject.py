@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from selfsup_cli.config.evaluation import Subject as Settings
-from selfsup_cli.config.registry import ARCHS, Kind
+from selfsup_cli.config.registry import ARCHS
 from selfsup_cli.models import Backbone, build, load_backbone
 from selfsup_cli.randomness import derive
 from selfsup_cli.runs.atomic import file_sha256
 from selfsup_cli.runs.run import RunSummary, find_run, runs_dir
+
+if TYPE_CHECKING:
+    from selfsup_cli.config.registry import Kind
 
 LEARNED = "learned"
 RANDOM = "random weights"

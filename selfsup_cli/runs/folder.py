@@ -4,7 +4,8 @@
 preset.yaml  run.json     what was asked, and with what it was made; written once
 status.json  run.lock     how far it is; who is writing
 metrics.jsonl  log.txt  quarantine.jsonl  events/  debug/      grow while it runs
-checkpoints/  backbone.safetensors  pictures/  report.json     results
+checkpoints/  backbone.safetensors  pictures/                  results
+report.json  report.html  report.md                            what they say
 manifest.json             sizes and SHA-256 of all that is final; written last
 ```
 """
@@ -21,7 +22,8 @@ from types import TracebackType
 from typing import Any
 
 from selfsup_cli.errors import InputError
-from selfsup_cli.runs import atomic, manifest, provenance, record
+from selfsup_cli.runs import atomic, html, manifest, markdown, provenance, record
+from selfsup_cli.runs.facts import Facts
 from selfsup_cli.runs.lock import RunLock
 from selfsup_cli.runs.log import LogFile
 from selfsup_cli.runs.metrics import JsonLines, Row, read_rows
@@ -189,6 +191,10 @@ class Run:
         path = self.path / "report.json"
         return load_report(path) if path.is_file() else None
 
+    def facts(self) -> Facts:
+        """What the pages of a report say of the run itself."""
+        return Facts.of(self.path, self.info, self.attempts)
+
     @property
     def backbone(self) -> Path | None:
         """The exported weights, if there are any yet."""
@@ -274,10 +280,17 @@ class Run:
         return path
 
     def write_report(self, report: Report) -> Path:
-        """Write `report.json`; gives its path."""
+        """Write `report.json`, and drawn from it `report.html` and `report.md`; gives its path.
+
+        The pages show the run's pictures, so these have to be there before.
+        """
         path = self.path / "report.json"
         if self._writes():
             atomic.write_text(path, report.to_json() + "\n")
+            # Of what was written, so that the pages come out the same when they are made again.
+            written, facts = load_report(path), self.facts()
+            atomic.write_text(self.path / "report.html", html.page(written, facts))
+            atomic.write_text(self.path / "report.md", markdown.page(written, facts))
         return path
 
     def finish(self, *, step: int | None = None) -> None:

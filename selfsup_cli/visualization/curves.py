@@ -36,16 +36,18 @@ def draw(path: Path, curves: Sequence[Curve], *, title: str = "") -> None:
             panels.setdefault(curve.y_label, []).append(curve)
     columns = min(3, max(len(panels), 1))
     lines = max(1, math.ceil(len(panels) / columns))
-    size = (4.4 * columns + 0.3, 3.2 * lines + (0.5 if title else 0.1))
+    size = (4.4 * columns + 0.3, 3.2 * lines + (0.6 if title else 0.1))
     # Settings of the user's own matplotlibrc (LaTeX, dark styles) must not reach these pictures.
     own = {k: v for k, v in matplotlib.rcParamsDefault.items() if not k.startswith("backend")}
     with matplotlib.rc_context(own):
-        figure = Figure(figsize=size, dpi=130, layout="constrained", facecolor="white")
+        figure = Figure(figsize=size, dpi=130, facecolor="white")
         FigureCanvasAgg(figure)
-        if title:
-            figure.suptitle(
-                title, x=0.02, ha="left", fontsize=12, weight="bold", color=INK, parse_math=False
-            )
+        free = 1 - (0.42 / size[1] if title else 0)
+        figure.set_layout_engine("constrained", rect=(0, 0, 1, free))
+        figure.text(
+            0.02, 1 - 0.1 / size[1], title, va="top", fontsize=12, weight="bold", color=INK,
+            parse_math=False,
+        )  # fmt: skip
         if not panels:
             figure.text(0.5, 0.45, "nothing was measured", ha="center", color=GREY)
         for number, (label, own_curves) in enumerate(panels.items(), 1):
@@ -78,7 +80,9 @@ def _panel(axes: Axes, label: str, curves: Sequence[Curve]) -> None:
         spine.set_visible(side in ("left", "bottom"))
         spine.set_color(RULE)
     axes.margins(x=0.02)
-    if len(curves) > 1 or curves[0].name != label:
+    axes.ticklabel_format(axis="y", scilimits=(-3, 4))
+    axes.yaxis.get_offset_text().set(fontsize=8, color=GREY)
+    if len(curves) > 1:
         names = [curve.name for curve in curves]
         legend = axes.legend(
             lines, names, frameon=False, fontsize=7.5, ncols=1 + (len(curves) > 4), labelcolor=INK,

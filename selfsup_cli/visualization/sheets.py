@@ -14,7 +14,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 from torch import Tensor
 
 from selfsup_cli.runs import atomic
@@ -118,14 +118,14 @@ def retrieval_sheet(
     most = max((len(found) for _, found in rows), default=0)
     labelled = any(shot.label is not None for shot in shots)
     width = 2 * _MARGIN + max((most + 1) * cell + 18, 480)
-    height = 100 + len(rows) * row + (30 if labelled else 0) + (30 if note else 0) + 6
+    height = 106 + len(rows) * row + (30 if labelled else 0) + (30 if note else 0) + 6
     sheet = Image.new("RGB", (width, height), PAPER)
     draw = ImageDraw.Draw(sheet)
     _text(draw, (_MARGIN, 22), title, 21, bold=True, room=width - 2 * _MARGIN)
     for column in range(most + 1):
         name = "query" if column == 0 else f"neighbour {column}"
         _text(draw, (_column(column, cell), 64), name, 13, GREY)
-    y = 90
+    y = 96
     for query, found in rows:
         for column, shot in enumerate((query, *found)):
             hit = None
@@ -220,11 +220,14 @@ def _images(frames: Tensor, height: int) -> list[Image.Image]:
         frames = ((frames.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
     pixels: np.ndarray = frames.cpu().permute(1, 2, 3, 0).contiguous().numpy()
     size = (_width(frames, height), height)
-    return [Image.fromarray(frame).resize(size, Image.Resampling.LANCZOS) for frame in pixels]
+    method = Image.Resampling.LANCZOS
+    return [ImageOps.fit(Image.fromarray(frame), size, method) for frame in pixels]
 
 
 def _width(frames: Tensor, height: int) -> int:
-    return max(1, round(frames.shape[3] * height / frames.shape[2]))
+    """The width that keeps the aspect ratio; extreme ones are cut, so that the sheet stays one."""
+    wanted = round(frames.shape[3] * height / frames.shape[2])
+    return min(max(wanted, height // 3), 2 * height)
 
 
 def _strip_width(shot: Shot, height: int) -> int:

@@ -37,6 +37,14 @@ KINDS: dict[str, dict[str, Any]] = {
     "mpeg4-b.avi": {**XVID, "frames": 70},
     "mpeg4-b.mp4": {**XVID},
     "mpeg4.avi": {"codec": "mpeg4", "gop": 12, "frames": 60},
+    "hevc.mp4": {
+        "codec": "libx265",
+        "frames": 40,
+        "options": {
+            "preset": "ultrafast",
+            "x265-params": "keyint=12:min-keyint=12:bframes=3:temporal-layers=3:log-level=none",
+        },
+    },
     "mpeg2-b.mkv": {"codec": "mpeg2video", "gop": 12, "max_b_frames": 2},
     "vp8-hidden-frames.webm": {
         "codec": "libvpx",
@@ -104,6 +112,27 @@ def test_every_single_frame_equals_a_full_decode(
     path, info, frames = sample(kind)
     for number, frame in enumerate(frames):
         assert np.array_equal(fetched(path, info, [number])[0], frame), number
+
+
+@pytest.mark.parametrize(
+    "kind", ["h264.mp4", "open-gop.mp4", "open-gop.mkv", "mpeg4-b.avi", "audio.avi", "hevc.mp4"]
+)
+def test_sound_files_are_entered_where_their_index_says(
+    kind: str, sample: Callable[[str], Sample], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Starting over from the beginning would hide that decoding started at a wrong place."""
+    path, info, frames = sample(kind)
+    fetch = video._fetch
+
+    def only_once(*args: Any, seek: bool) -> Any:
+        assert seek, "the file was decoded from its beginning"
+        return fetch(*args, seek=seek)
+
+    monkeypatch.setattr(video, "_fetch", only_once)
+    for first in range(0, info.frames, 2):
+        for wanted in ([first], [first, min(first + 9, info.frames - 1)]):
+            got = fetched(path, info, wanted)
+            assert np.array_equal(got, np.stack([frames[i] for i in wanted])), wanted
 
 
 def test_strided_clips_equal_a_full_decode(sample: Callable[[str], Sample]) -> None:
@@ -327,6 +356,20 @@ def test_damage_that_shows_only_when_read_is_an_error_not_a_picture(tmp_path: Pa
     with pytest.raises(BadMediaError):
         video.decode(path, info, np.arange(296, 312))
     assert video.decode(path, info, np.arange(100, 116)).shape == (3, 16, 240, 320)
+
+
+@pytest.mark.parametrize("suffix", ["avi", "mkv"])
+def test_damage_in_a_small_file_is_found_at_once(tmp_path: Path, suffix: str) -> None:
+    path = write_video(tmp_path / f"v.{suffix}", 60, codec="mpeg4", gop=30)
+    with av.open(str(path)) as container:
+        spots = [(p.pos, bytes(p)) for p in container.demux(video=0)]
+    data = bytearray(path.read_bytes())
+    packet = spots[50][1]
+    start = data.find(packet, spots[50][0])
+    data[start + 12 : start + len(packet) - 4] = b"\xa5" * (len(packet) - 16)
+    path.write_bytes(data)
+    with pytest.raises(BadMediaError, match=r"damaged|decoded"):
+        video.probe(path)
 
 
 HOSTILE = {

@@ -102,7 +102,7 @@ def weights(model: nn.Module) -> Tensor:
     return torch.cat([p.detach().flatten() for p in model.parameters()])
 
 
-class Killed(Exception):
+class KilledError(Exception):
     pass
 
 
@@ -115,7 +115,7 @@ class KillAt(Line):
 
     def step(self, batch: Batch, update: Update) -> dict[str, Tensor]:
         if update.step == self.at:
-            raise Killed
+            raise KilledError
         return super().step(batch, update)
 
 
@@ -127,7 +127,7 @@ def test_killed_and_resumed_training_is_bit_identical(tmp_path: Path, workers: i
     run_path = tmp_path / "killed"
     for step in (0, 1, 6, 7, 19):
         run = open_run(run_path)
-        with pytest.raises(Killed):
+        with pytest.raises(KilledError):
             fit(run, KillAt(step), workers=workers)()
         run.close()
     run = open_run(run_path)
@@ -147,7 +147,7 @@ def test_resuming_without_the_position_is_noticed(tmp_path: Path) -> None:
     whole = Line()
     fit(None, whole)()
     run = open_run(tmp_path / "run")
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         fit(run, KillAt(6))()
     folder = Checkpoints(run.path / "checkpoints")
     state = folder.latest()

@@ -1,0 +1,94 @@
+"""A small pretraining in processes that can be told when to die.
+
+`python pretraining.py RUN WORKERS [STEP:WHERE …]` pretrains on a handful of built-in videos, once
+for each STEP:WHERE and then once more to the end. In each of the former the process kills itself
+with SIGKILL in that step: before the update (`update`), or inside the checkpoint that follows it
+(`checkpoint`). The processes are forked from one that has imported everything and run nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from selfsup_cli.config.presets import Resolved, resolve
+
+SETTINGS = (
+    "data.motion.videos=24",
+    "data.motion.test_videos=8",
+    "data.motion.side=32",
+    "network.width=0.125",
+    "augment.resize=[32, 32]",
+    "augment.crop=32",
+    "train.epochs=3",
+    "train.batch_size=6",
+    "train.checkpoint_steps=2",
+    "monitor.every_epochs=1",
+    "monitor.videos=8",
+    "monitor.draws=1",
+    "monitor.knn_videos=8",
+)
+STEPS = 12
+
+
+def preset(workers: int, *more: str) -> Resolved:
+    """The preset of that small pretraining."""
+    sets = [*SETTINGS, f"machine.workers={workers}", *more]
+    return resolve("pretrain/temporal", options={"data.source": "motion"}, sets=sets, env={})
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def arm(step: int, where: str) -> None:
+    """Make the job die in that step."""
+    if where == "update":
+        from selfsup_cli.methods.temporal import Temporal
+
+        whole = Temporal.step
+
+        def fatal(self: Temporal, batch: dict[str, Any], update: Any) -> Any:
+            if update.step == step:
+                die()
+            return whole(self, batch, update)
+
+        Temporal.step = fatal  # type: ignore[method-assign]
+        return
+    from selfsup_cli.engine import checkpoints
+
+    write = checkpoints.save_tensors
+
+    def torn(path: Path, value: Mapping[str, Any]) -> str:
+        if value["at"]["step"] > step:
+            path.write_bytes(b"half")
+            die()
+        return write(path, value)
+
+    checkpoints.save_tensors = torn
+
+
+def main() -> None:
+    from selfsup_cli.jobs.pretrain import pretrain
+
+    name, workers, *kills = sys.argv[1:]
+    for kill in [*kills, ""]:
+        child = os.fork()
+        if child == 0:
+            if kill:
+                step, where = kill.split(":")
+                arm(int(step), where)
+            pretrain(preset(int(workers)), run=name, command=["test"], quiet=True)
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
+        expected = -signal.SIGKILL if kill else 0
+        if os.waitstatus_to_exitcode(status) != expected:
+            sys.exit(f"{kill or 'the last'}: ended with {status}, not with {expected}")
+
+
+if __name__ == "__main__":
+    main()

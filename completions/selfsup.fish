@@ -25,7 +25,7 @@ function __selfsup_at
 end
 
 function __selfsup_names
-    command selfsup __complete $argv[1] '' 2>/dev/null
+    command -q selfsup; and command selfsup __complete $argv[1] '' 2>/dev/null
 end
 
 # The words $argv, each behind what of a list with commas has been typed already.

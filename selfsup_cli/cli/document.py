@@ -62,7 +62,8 @@ def failure(failure: Failure) -> None:
         "problems": [as_json(p) if is_dataclass(p) else str(p) for p in failure.problems],
     }
     run = None if failure.run is None else str(failure.run)
-    _print({"schema": SCHEMA, "ok": False, "run": run, "error": as_json(error)})
+    found = {} if failure.data is None else {"data": as_json(failure.data)}
+    _print({"schema": SCHEMA, "ok": False, "run": run, "error": as_json(error), **found})
 
 
 def _print(document: dict[str, Any]) -> None:

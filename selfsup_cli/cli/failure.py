@@ -55,7 +55,7 @@ class Failure:
     """A failure in the words of the user: one message, or several problems found at once.
 
     A problem is anything whose text is a sentence; one that is a dataclass goes into `--json` with
-    its fields.
+    its fields. `data` is what was found out in spite of it.
     """
 
     status: int
@@ -64,6 +64,7 @@ class Failure:
     hint: str | None = None
     problems: Sequence[Any] = ()
     run: Path | None = None
+    data: Any = None
 
 
 def describe(error: BaseException) -> Failure:
@@ -71,7 +72,8 @@ def describe(error: BaseException) -> Failure:
     run = getattr(error, "run_dir", None)
     if isinstance(error, SelfsupError):
         problems = tuple(getattr(error, "problems", ()))
-        return Failure(error.exit_status, error.kind, str(error), error.hint, problems, run)
+        data = getattr(error, "data", None)
+        return Failure(error.exit_status, error.kind, str(error), error.hint, problems, run, data)
     if isinstance(error, typer.TyperException):
         return _usage(error)
     if isinstance(error, KeyboardInterrupt):

@@ -279,8 +279,8 @@ def _zsh_action(node: Node, value: Value) -> str:
         return f" _values -s , value {words}" if value.many else f"({words})"
     if value.names:
         asked = "_selfsup_names_or_files" if value.files else "_selfsup_names"
-        call = f"{asked} {value.names.replace(':', chr(92) + ':')}"
-        return f"_sequence {call}" if value.many else call
+        kind = _zsh_plain(value.names)
+        return f"_sequence {asked} - {kind}" if value.many else f"{asked} {kind}"
     return "_files" if value.files else " "
 
 
@@ -329,7 +329,7 @@ function __selfsup_at
 end
 
 function __selfsup_names
-    command selfsup __complete $argv[1] '' 2>/dev/null
+    command -q selfsup; and command selfsup __complete $argv[1] '' 2>/dev/null
 end
 
 # The words $argv, each behind what of a list with commas has been typed already.

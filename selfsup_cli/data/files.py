@@ -156,7 +156,7 @@ def _listing(data: VideoData, split: Split, labels: bool) -> Listing:
             kind="no-data",
         )
     if name in DATASETS:
-        root = _registered_root(name, data)
+        root = registered_root(name, data)
         layout = layouts.LAYOUTS.get(name)
         if layout is None:
             raise InputError(f"'{name}' is no dataset of videos", kind="wrong-dataset")
@@ -184,7 +184,7 @@ def _listing(data: VideoData, split: Split, labels: bool) -> Listing:
     raise unknown("dataset", name, list(DATASETS))
 
 
-def _registered_root(name: str, data: VideoData) -> Path:
+def registered_root(name: str, data: VideoData) -> Path:
     """Where a registered dataset lies; `InputError` says where it belongs and how it must look."""
     base = os.environ.get("SELFSUP_DATA")
     if data.root is not None:

@@ -239,7 +239,11 @@ class Fit:
             name: value.to(self.hardware.device, non_blocking=True) for name, value in batch.items()
         }
         # Dropout and its like draw from the global generator: make that addressable as well.
-        torch.manual_seed(derive(self.train.seed, self.at.step, self._rank, "global"))
+        # (torch.manual_seed would also visit every device that is not in use, at a cost.)
+        seed = derive(self.train.seed, self.at.step, self._rank, "global")
+        torch.default_generator.manual_seed(seed)
+        if self.hardware.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
         self.update.step = self.at.step
         rows = []
         try:

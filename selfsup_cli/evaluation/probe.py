@@ -1,4 +1,4 @@
-"""Linear probes: how well a frozen layer's features tell classes apart (thesis, section 4.3).
+"""Linear probes: how well a frozen layer's features tell classes apart (thesis, section 4.4).
 
 On each layer a linear classifier is trained, with SGD and Nesterov momentum, on features that are
 standardised one by one (batch norm without affine). A grid of learning rates and weight decays is
@@ -14,7 +14,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from statistics import fmean
-from typing import Any
 
 import numpy as np
 import torch
@@ -30,36 +29,14 @@ from selfsup_cli.engine.signals import StopFlag
 from selfsup_cli.engine.trainable import Batch, Trainable, Update
 from selfsup_cli.errors import InputError
 from selfsup_cli.evaluation.features import Features, Standard, standard
-from selfsup_cli.randomness import derive, generator
+from selfsup_cli.evaluation.labelled import Labelled, RowLoader, hold_out
+from selfsup_cli.randomness import generator
 from selfsup_cli.runs.report import Interval, Measurement, ProtocolValue, accuracy
+
+__all__ = ["Heads", "Labelled", "ProbeResult", "measurements", "probe_layer"]
 
 FINAL_FACTOR = 1e-3
 MOMENTUM = 0.9
-# Rows of one layer are held in memory up to this size, and read from the cache as needed beyond it.
-IN_MEMORY_BYTES = 1 << 30
-_WINDOW_BYTES = 128 << 20
-_RUN_ROWS = 256
-
-
-@dataclass(frozen=True)
-class Labelled:
-    """Features with the class of each video: int64 [N], and the names of the classes."""
-
-    features: Features
-    labels: np.ndarray
-    classes: tuple[str, ...]
-    ids: Sequence[str]
-
-    def row_labels(self) -> np.ndarray:
-        """The class of each row (clip), int64 [R]."""
-        return np.take(self.labels, self.features.video)
-
-    def rows_of(self, videos: np.ndarray) -> np.ndarray:
-        """The rows of these videos, ascending, int64."""
-        chosen = np.zeros(len(self.labels), dtype=bool)
-        chosen[videos] = True
-        return np.flatnonzero(chosen[self.features.video])
-
 
 # Heads
 
@@ -122,71 +99,6 @@ class Heads(Trainable):
         return {"loss": losses.detach().min()}
 
 
-class RowLoader:
-    """Shuffled batches of labelled rows, in an order that is a function of (seed, epoch).
-
-    Rows that fit into `IN_MEMORY_BYTES` are held; of more, runs of neighbouring rows are read in
-    random order and shuffled inside a window, so that memory stays bounded.
-    """
-
-    def __init__(
-        self,
-        data: Labelled,
-        layer: str,
-        rows: np.ndarray,
-        batch_size: int,
-        seed: int,
-        in_memory: int = IN_MEMORY_BYTES,
-    ) -> None:
-        self.data = data
-        self.layer = layer
-        self.rows = rows
-        self.labels = torch.from_numpy(data.row_labels()[rows])
-        self.batch_size = min(batch_size, len(rows))
-        self.seed = seed
-        row_bytes = 4 * data.features.dims[layer]
-        self._held: Tensor | None = None
-        self._run, window = 1, len(rows)
-        if len(rows) * row_bytes <= in_memory:
-            self._held = data.features.take(layer, rows)
-        else:
-            self._run, window = _RUN_ROWS, min(_WINDOW_BYTES, in_memory) // row_bytes
-        self._window = max(1, -(-window // self.batch_size)) * self.batch_size
-
-    def __len__(self) -> int:
-        """Batches in an epoch; the incomplete last one is left out."""
-        return len(self.rows) // self.batch_size
-
-    def order(self, epoch: int) -> np.ndarray:
-        """Positions in `rows` in the order of `epoch`, int64."""
-        g = generator(self.seed, "probe", epoch, "order")
-        if self._run == 1:
-            return torch.randperm(len(self.rows), generator=g).numpy()
-        runs = torch.split(torch.arange(len(self.rows)), self._run)
-        order = torch.cat([runs[i] for i in torch.randperm(len(runs), generator=g).tolist()])
-        windows = [w[torch.randperm(len(w), generator=g)] for w in torch.split(order, self._window)]
-        return torch.cat(windows).numpy()
-
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[dict[str, Any]]:
-        """The batches of `epoch`: `feature` float32 [B, D], `label` and `index` int64 [B]."""
-        order = self.order(epoch)[: len(self) * self.batch_size]
-        for first in range(0, len(order), self._window):
-            chosen = order[first : first + self._window]
-            if first + len(chosen) <= start * self.batch_size:
-                continue
-            if self._held is not None:
-                held, where = self._held, chosen
-            else:
-                ascending = np.sort(chosen)
-                held = self.data.features.take(self.layer, self.rows[ascending])
-                where = np.searchsorted(ascending, chosen)
-            skip = max(0, start * self.batch_size - first)
-            for at in range(skip, len(chosen), self.batch_size):
-                index = torch.from_numpy(chosen[at : at + self.batch_size])
-                rows = torch.from_numpy(where[at : at + self.batch_size])
-                yield {"feature": held[rows], "label": self.labels[index], "index": index}
-
-
 # Protocol
 
 
@@ -222,22 +134,6 @@ class ProbeResult:
             for c, name in enumerate(self.classes)
             if bool((self.labels == c).any())
         }
-
-
-def hold_out(data: Labelled, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Divide videos into (kept, held out), int64 each: about `share` of every class is held out.
-
-    Chosen by a seeded hash of the video's id. A class keeps at least one video, and gives one if it
-    has two.
-    """
-    held: list[int] = []
-    for c in range(len(data.classes)):
-        own = np.flatnonzero(data.labels == c).tolist()
-        own.sort(key=lambda video: derive(seed, data.ids[video], "probe validation"))
-        count = min(max(1, round(share * len(own))), len(own) - 1)
-        held += own[: max(0, count)]
-    kept = np.setdiff1d(np.arange(len(data.labels)), held)
-    return kept, np.array(sorted(held), dtype=np.int64)
 
 
 def probe_layer(

@@ -33,7 +33,10 @@ from selfsup_cli.runs.tables import (
 # The whole page, pictures and all.
 MOST_BYTES = 5_000_000
 BAD_LISTED = 200
-POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+POLICY = (
+    "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; "
+    "form-action 'none'"
+)
 # Drawn anew from the numbers, so that one can ask a point for its value.
 DRAWN = "pictures/curves.png"
 
@@ -62,9 +65,7 @@ def page(report: Report, about: Facts | None = None) -> str:
     return _whole(title, report, about, sections)
 
 
-def _whole(
-    title: str, report: Report, about: Facts, sections: dict[str, tuple[str, Html]]
-) -> str:
+def _whole(title: str, report: Report, about: Facts, sections: dict[str, tuple[str, Html]]) -> str:
     shown = {key: section for key, section in sections.items() if section[1]}
     head = [
         el("p", f"selfsup {report.job.replace('/', ' ')}", class_="kicker"),
@@ -164,7 +165,9 @@ def _table(table: Table, key: str) -> Html:
             if column.kind == "value" and end is not None:
                 cells.append(el("td", svg.spread(measurement, end), class_="spreadcell"))
         rows.append(el("tr", cells))
-    groups = groupby(range(len(rows)), lambda i: (table.measurements[i].subject, table.measurements[i].control))
+    groups = groupby(
+        range(len(rows)), lambda i: (table.measurements[i].subject, table.measurements[i].control)
+    )
     bodies = [el("tbody", [rows[i] for i in own]) for _, own in groups]
     title = table.title or table.measurements[0].task
     return join(scrolled(title, el("thead", el("tr", head)), *bodies), _how(table, key))
@@ -172,8 +175,9 @@ def _table(table: Table, key: str) -> Html:
 
 def scrolled(title: str, *content: Html, class_: str | None = None) -> Html:
     """A table under its title, in a box of its own that can be scrolled on a narrow screen."""
-    table = el("table", el("caption", title), *content, class_=class_)
-    return el("div", table, class_="scroll", role="region", aria_label=title, tabindex="0")
+    table = el("table", *content, class_=class_, aria_label=title)
+    box = el("div", table, class_="scroll", role="region", aria_label=title, tabindex="0")
+    return join(el("h3", title), box)
 
 
 def _is_right(column: Column) -> bool:
@@ -306,7 +310,9 @@ def _curve_table(given: Sequence[Curve]) -> Html:
             el("tr", el("th", curve.name, scope="row"),
                [el("td", cell, class_="num") for cell in (len(ys), *cells)])
         )  # fmt: skip
-    heads = [el("th", name, scope="col", class_="num" if name != "curve" else None) for name in head]
+    heads = [
+        el("th", name, scope="col", class_="num" if name != "curve" else None) for name in head
+    ]
     table = scrolled("Curves as numbers", el("thead", el("tr", heads)), el("tbody", rows))
     return el("details", el("summary", "The curves as numbers"), table)
 
@@ -315,10 +321,7 @@ def _pictures(report: Report, about: Facts, room: int) -> Html:
     shown = [one for one in report.pictures if not (one.file == DRAWN and report.curves)]
     found = embed(about.folder, [one.file for one in shown], room)
     return join(
-        [
-            _figure(one.file, one.caption, picture)
-            for one, picture in zip(shown, found, strict=True)
-        ]
+        [_figure(one.file, one.caption, picture) for one, picture in zip(shown, found, strict=True)]
     )
 
 
@@ -345,9 +348,9 @@ def _left_out(report: Report, about: Facts) -> Html:
         rows = [(one.id, one.reason) for one in report.left_out]
         shown += [el("p", said), reasons("Files and clips that were left out", rows)]
     if about.bad:
-        said = f"{len(about.bad)} files could not be read while the job ran; others took their place"
-        more = len(about.bad) - BAD_LISTED
-        said += f"; the first {BAD_LISTED} of them:" if more > 0 else ":"
+        more = len(about.bad) > BAD_LISTED
+        said = "While the job ran others took the place of files that could not be read"
+        said += f": {len(about.bad)}" + (f", of which {BAD_LISTED} are listed." if more else ".")
         shown += [el("p", said), reasons("Files that could not be read", about.bad[:BAD_LISTED])]
     return join(shown)
 
@@ -364,11 +367,17 @@ def _data(report: Report) -> Html:
     shown: list[Html] = []
     if found:
         keys = list(dict.fromkeys(key for part in found.values() for key in part))
-        names = [el("th", name, scope="col") for name in ("part", *(k.replace("_", " ") for k in keys))]
+        names = [
+            el("th", name, scope="col") for name in ("part", *(k.replace("_", " ") for k in keys))
+        ]
         rows = []
         for name, part in found.items():
             said = [
-                el("td", ", ".join(text for _, text in facts({"": part.get(key, "")})), class_="long" if key == "split_rule" else None)
+                el(
+                    "td",
+                    ", ".join(text for _, text in facts({"": part.get(key, "")})),
+                    class_="long" if key == "split_rule" else None,
+                )
                 for key in keys
             ]
             rows.append(el("tr", el("th", name, scope="row"), said))

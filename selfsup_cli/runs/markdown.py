@@ -90,9 +90,7 @@ def findings(given: Sequence[Finding]) -> str:
 
 def said_inline(given: dict[str, Any]) -> str:
     """Facts one after another."""
-    return ", ".join(
-        f"{escaped(name)} {escaped(said)}" for name, said in facts(given, full=True)
-    )
+    return ", ".join(f"{escaped(name)} {escaped(said)}" for name, said in facts(given, full=True))
 
 
 def curves(given: Sequence[Curve]) -> str:
@@ -123,7 +121,10 @@ def _table(table: Table) -> list[str]:
     head = [escaped(column.head) for column in table.columns]
     columns = [
         # The marks of these are ours: brackets that refer to nothing are just brackets.
-        [cell.text if column.kind in ("how", "thesis") else escaped(cell.text) for cell in column.cells]
+        [
+            cell.text if column.kind in ("how", "thesis") else escaped(cell.text)
+            for cell in column.cells
+        ]
         for column in table.columns
     ]
     rows = zip(*columns, strict=True)
@@ -170,15 +171,17 @@ def _left_out(report: Report, about: Facts) -> list[str]:
         ]
     if about.bad:
         blocks.append(
-            f"{len(about.bad)} files could not be read while the job ran; others took their "
-            "place (quarantine.jsonl)."
+            "While the job ran others took the place of files that could not be read: "
+            f"{len(about.bad)} (quarantine.jsonl)."
         )
     return ["## Left out", *blocks] if blocks else []
 
 
 def _data(report: Report) -> list[str]:
     found, rest = parts(report.data)
-    said: Said = [(name, ", ".join(f"{k} {v}" for k, v in facts(part))) for name, part in found.items()]
+    said: Said = [
+        (name, ", ".join(f"{k} {v}" for k, v in facts(part))) for name, part in found.items()
+    ]
     said += facts({**rest, **({"weights": report.weights} if report.weights else {})}, full=True)
     said += [(f"cost, {name}", text) for name, text in facts(dict(report.cost))]
     lines = "\n".join(f"- {escaped(name)}: {escaped(text)}" for name, text in said)

@@ -56,8 +56,7 @@ def embed(folder: Path | None, files: Sequence[str], room: int) -> list[Embedded
         if sum(one.length for one in smaller) <= room:
             return smaller
     return [
-        one if one.length <= share else _nothing("it is too large for this page")
-        for one in smaller
+        one if one.length <= share else _nothing("it is too large for this page") for one in smaller
     ]
 
 

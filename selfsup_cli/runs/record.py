@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -85,12 +85,15 @@ def read(path: Path, model: type[RecordT]) -> RecordT:
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """`path.to.field: old → new` for every value that differs, in order of the paths."""
-    a, b = dict(_leaves(plain(old))), dict(_leaves(plain(new)))
-    return [
-        f"{path}: {_shown(a, path)} → {_shown(b, path)}"
-        for path in sorted({**a, **b})
-        if _shown(a, path) != _shown(b, path)
-    ]
+    return [f"{path}: {a} → {b}" for path, (a, b) in across([old, new])]
+
+
+def across(facts: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[str]]]:
+    """Path and values, one for each of `facts`, of all that is not the same in all of them."""
+    leaves = [dict(_leaves(plain(one))) for one in facts]
+    paths = sorted({path for one in leaves for path in one})
+    rows = [(path, [_shown(one, path) for one in leaves]) for path in paths]
+    return [(path, shown) for path, shown in rows if len(set(shown)) > 1]
 
 
 def listed(lines: list[str], most: int = MOST_LISTED) -> str:

@@ -34,9 +34,10 @@ def panel(label: str, curves: Sequence[Curve]) -> Html:
     """Curves (each with a point or more) with the same meaning of y in one picture."""
     xs = [x for curve in curves for x, _ in curve.points]
     ys = [y for curve in curves for _, y in curve.points]
-    across, up = _ticks(min(xs), max(xs)), _ticks(min(ys), max(ys))
-    left, right = min(min(xs), across[0]), max(max(xs), across[-1])
-    low, high = min(min(ys), up[0]), max(max(ys), up[-1])
+    up = _ticks(min(ys), max(ys))
+    low, high = min(*ys, up[0]), max(*ys, up[-1])
+    left, right = _ends(xs)
+    across = [x for x in _ticks(left, right) if left <= x <= right]
 
     def place(x: float, y: float) -> tuple[float, float]:
         wide, tall = WIDTH - _LEFT - _RIGHT, HEIGHT - _TOP - _BOTTOM
@@ -133,9 +134,7 @@ def spread(m: Measurement, end: int) -> Html:
     parts = [el("line", x1=5, x2=135, y1=9, y2=9, class_="track")]
     if m.chance is not None:
         said += f", chance {number(m.chance, m.unit)}"
-        parts.append(
-            el("line", x1=at(m.chance), x2=at(m.chance), y1=1, y2=17, class_="chance")
-        )
+        parts.append(el("line", x1=at(m.chance), x2=at(m.chance), y1=1, y2=17, class_="chance"))
     if m.interval is not None:
         said += f", interval {interval(m)} ({method(m)})"
         low, high = at(m.interval.low), at(m.interval.high)
@@ -148,7 +147,7 @@ def spread(m: Measurement, end: int) -> Html:
 
 
 def _share(value: float, start: float, end: float) -> float:
-    """Where `value` lies between `start` (0) and `end` (1); halves, as a difference may overflow."""
+    """Where `value` lies between `start` (0) and `end` (1), halved as differences may overflow."""
     return (value / 2 - start / 2) / (end / 2 - start / 2)
 
 
@@ -176,6 +175,14 @@ def _ticks(low: float, high: float, about: int = 4) -> list[float]:
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     ticks = [float(f"{index * step:.12g}") for index in range(first, last + 1)]
     return ticks if all(b > a for a, b in pairwise(ticks)) and len(ticks) > 1 else [low, high]
+
+
+def _ends(xs: Sequence[float]) -> tuple[float, float]:
+    """Where the x axis begins and ends: with the points, or at zero if they begin close to it."""
+    left, right = min(xs), max(xs)
+    if 0 < left < 0.2 * right:
+        left = 0.0
+    return (left, right) if right > left else (left - 0.5, left + 0.5)
 
 
 def _number(value: float) -> str:

@@ -44,10 +44,10 @@ def layers(path: Path, rows: Sequence[Measurement], *, title: str) -> None:
     chances = {row.chance for row in rows if row.chance is not None}
     if len(chances) == 1:
         axes.axhline(chances.pop(), color="#444444", linewidth=1, linestyle="--", label="chance")
-    axes.set_xticks(range(len(names)), names)
+    axes.set_xticks(range(len(names)), names, parse_math=False)
     axes.set_ylim(0, 100)
     axes.set_ylabel("top-1 accuracy (%)")
-    axes.set_title(title, fontsize=11)
+    axes.set_title(title, fontsize=11, parse_math=False)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     axes.legend(frameon=False, fontsize=9, loc="upper left", ncols=2)

@@ -19,13 +19,12 @@ from selfsup_cli.engine.trainable import Update
 from selfsup_cli.errors import InputError, Stopped
 from selfsup_cli.evaluation import probe as probes
 from selfsup_cli.evaluation.features import Features, Standard
+from selfsup_cli.evaluation.labelled import RowLoader, hold_out, recording_of
 from selfsup_cli.evaluation.probe import (
     Heads,
     Labelled,
     ProbeResult,
-    RowLoader,
     balanced_interval,
-    hold_out,
     measurements,
     probe_layer,
 )
@@ -179,6 +178,36 @@ def test_who_is_held_out_depends_on_id_and_seed_and_not_on_the_order() -> None:
     _, again = hold_out(moved, 0.3, 0)
     assert {moved.ids[i] for i in again} == {data.ids[i] for i in held}
     assert set(hold_out(data, 0.3, 1)[1]) != set(held)
+
+
+@settings(deadline=None)
+@given(groups=st.lists(st.integers(1, 9), min_size=2, max_size=12), share=st.floats(0.1, 0.6))
+def test_clips_of_one_recording_stay_together(groups: list[int], share: float) -> None:
+    ids = [f"a/v_a_g{g:02d}_c{c:02d}.avi" for g, n in enumerate(groups) for c in range(n)]
+    labels = np.zeros(len(ids), dtype=np.int64)
+    data = Labelled(
+        Features.of({"x": np.zeros((len(ids), 1), np.float32)}, np.arange(len(ids))),
+        labels, ("a",), ids,
+    )  # fmt: skip
+    kept, held = hold_out(data, share, 0)
+    assert {ids[i][:9] for i in kept}.isdisjoint({ids[i][:9] for i in held})
+    assert len(held) > 0
+    assert len(kept) > 0
+    assert len(held) <= max(share * len(ids) + max(groups) / 2, *groups)
+
+
+@pytest.mark.parametrize(
+    ("identifier", "recording"),
+    [
+        ("Walk/v_Walk_g07_c02.avi", "Walk/v_Walk_g07"),
+        ("v_Walk_g7_c12", "v_Walk_g7"),
+        ("train/000012", "train/000012"),
+        ("a_g1_cx.mp4", "a_g1_cx.mp4"),
+        ("a_g1_c1.mp4/b.avi", "a_g1_c1.mp4/b.avi"),
+    ],
+)
+def test_recordings_are_read_from_names(identifier: str, recording: str) -> None:
+    assert recording_of(identifier) == recording
 
 
 # The protocol

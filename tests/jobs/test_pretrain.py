@@ -11,9 +11,9 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 from pretraining import STEPS, preset
 
+from selfsup_cli.engine.checkpoints import read_tensors
 from selfsup_cli.errors import InputError
 from selfsup_cli.jobs.pretrain import pretrain
 from selfsup_cli.models import load_backbone
@@ -71,7 +71,7 @@ def test_killed_at_five_random_steps_it_ends_the_same(
         assert (killed / name).read_bytes() == (uninterrupted / name).read_bytes(), (name, steps)
     ends = [Run.open(path) for path in (killed, uninterrupted)]
     states = [
-        torch.load(run.path / f"checkpoints/step-{STEPS:08d}/state.pt", weights_only=True)
+        read_tensors(run.path / f"checkpoints/step-{STEPS:08d}/state.pt")
         for run in ends
     ]
     assert states[0]["at"] == states[1]["at"]

@@ -1,0 +1,317 @@
+"""Several runs side by side: what was set differently, and the numbers that may be compared.
+
+Numbers stand in one row only if they measure the same thing, on the same data, by the same
+protocol. Where two runs measured the same thing in different ways, each number stands in a table of
+its own, with a note of what differs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from selfsup_cli.errors import InputError
+from selfsup_cli.runs import tables
+from selfsup_cli.runs.curves import telling
+from selfsup_cli.runs.facts import Facts
+from selfsup_cli.runs.record import across
+from selfsup_cli.runs.report import Curve, Measurement, Report, above
+from selfsup_cli.runs.tables import Notes, Table, word
+from selfsup_cli.runs.text import plain
+
+SCHEMA = "selfsup.comparison/1"
+
+# What may differ within a row, because it is not how the number was measured. It is said all the
+# same.
+_WEIGHTS = "weights: they are what is compared"
+_SEED = "seed: "
+_CHOSEN = "lr, weight_decay: chosen in each run on held-out training videos"
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the runs: its `label`, unlike that of any other, its report and its facts."""
+
+    label: str
+    report: Report
+    about: Facts
+
+
+@dataclass(frozen=True)
+class ComparedTable:
+    """Numbers of the `runs` (places in the comparison), one row for each thing measured.
+
+    `table` describes the rows (its values are those of the first run); `rows` holds the
+    measurements, one for each run; `told` says which run is higher, if the intervals tell.
+    `free` names what differs between the runs within rows. `apart` holds under each mark how other
+    runs measured a row otherwise; `marks` has the marks of each row.
+    """
+
+    runs: tuple[int, ...]
+    table: Table
+    rows: tuple[tuple[Measurement, ...], ...]
+    told: tuple[str, ...]
+    free: tuple[str, ...]
+    apart: tuple[tuple[str, str], ...]
+    marks: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Runs side by side.
+
+    `settings` and `background` hold the path and one value for each run of what differs: settings
+    decide what is computed; the background is data, parents, code and versions.
+    """
+
+    sides: tuple[Side, ...]
+    settings: tuple[tuple[str, tuple[str, ...]], ...]
+    background: tuple[tuple[str, tuple[str, ...]], ...]
+    tables: tuple[ComparedTable, ...]
+    curves: dict[str, list[Curve]]
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What the runs are called."""
+        return tuple(side.label for side in self.sides)
+
+    def heading(self, compared: ComparedTable) -> str:
+        """Which runs a table is about, and that they are alike in what matters."""
+        names = [self.labels[index] for index in compared.runs]
+        if len(names) == 1:
+            return f"Only {names[0]}" + (", or measured otherwise" if compared.apart else "")
+        who = f"{', '.join(names[:-1])} and {names[-1]}"
+        return f"{who}: measured alike"
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON data: every number with the run that it comes from."""
+        return {
+            "schema": SCHEMA,
+            "runs": list(self.labels),
+            "settings": [{"path": path, "values": list(v)} for path, v in self.settings],
+            "background": [{"path": path, "values": list(v)} for path, v in self.background],
+            "tables": [
+                {
+                    "runs": [self.labels[index] for index in one.runs],
+                    "differ": list(one.free),
+                    "rows": [
+                        {
+                            "measurements": {
+                                self.labels[index]: m.model_dump(mode="json")
+                                for index, m in zip(one.runs, row, strict=True)
+                            },
+                            "told_apart": told or None,
+                            "otherwise": [note for mark, note in one.apart if mark in marks],
+                        }
+                        for row, told, marks in zip(one.rows, one.told, one.marks, strict=True)
+                    ],
+                }
+                for one in self.tables
+            ],
+        }
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A number of one run; `core` is how it was measured, without what may differ."""
+
+    run: int
+    measurement: Measurement
+    core: dict[str, Any]
+
+
+def compare(sides: Sequence[Side]) -> Comparison:
+    """Put two runs or more side by side. Raises InputError for fewer, or if one comes twice."""
+    labels = [side.label for side in sides]
+    if len(sides) < 2 or len(set(labels)) < len(labels):
+        twice = next((label for label in labels if labels.count(label) > 1), None)
+        raise InputError(
+            f"run {twice} is named twice" if twice else "a comparison needs two runs or more",
+            kind="usage",
+        )
+    return Comparison(
+        sides=tuple(sides),
+        settings=_across([_settings(side) for side in sides]),
+        background=_across([_background(side) for side in sides]),
+        tables=tuple(_compared(sides)),
+        curves=_curves(sides),
+    )
+
+
+def _across(facts: Sequence[Mapping[str, Any]]) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    return tuple((plain(path), tuple(map(plain, values))) for path, values in across(facts))
+
+
+def _settings(side: Side) -> dict[str, Any]:
+    info = side.about.info
+    return {"job": side.report.job, **(info.identity if info else {})}
+
+
+def _background(side: Side) -> dict[str, Any]:
+    info = side.about.info
+    facts: dict[str, Any] = {"data": _fingerprints(side.report, everything=True)}
+    if info is not None:
+        facts |= {
+            "from": [one.get("run") for one in info.parents] or None,
+            "weights": [one.get("sha256") for one in info.parents] or None,
+            "code": (info.code or {}).get("commit"),
+            "versions": info.versions,
+        }
+    return facts
+
+
+# -- numbers
+
+
+def _compared(sides: Sequence[Side]) -> list[ComparedTable]:
+    things: dict[tuple[Any, ...], list[list[_Entry]]] = {}
+    for run, side in enumerate(sides):
+        for m in side.report.measurements:
+            entry = _Entry(run, m, _core(m, side.report))
+            _place(things.setdefault(_thing(m), []), entry)
+    groups: dict[tuple[int, ...], list[tuple[list[_Entry], list[list[_Entry]]]]] = {}
+    for alike in things.values():
+        for row in alike:
+            runs = tuple(entry.run for entry in row)
+            groups.setdefault(runs, []).append((row, [one for one in alike if one is not row]))
+    order = sorted(groups, key=lambda runs: (-len(runs), runs))
+    found = []
+    for runs in order:
+        tasks: dict[str, list[tuple[list[_Entry], list[list[_Entry]]]]] = {}
+        for row, others in groups[runs]:
+            tasks.setdefault(row[0].measurement.task, []).append((row, others))
+        found += [_table(sides, runs, rows) for rows in tasks.values()]
+    return found
+
+
+def _place(alike: list[list[_Entry]], entry: _Entry) -> None:
+    """Put a number into the row of those that were measured like it, or begin a row."""
+    for row in alike:
+        if row[0].core == entry.core and all(other.run != entry.run for other in row):
+            row.append(entry)
+            return
+    alike.append([entry])
+
+
+def _thing(m: Measurement) -> tuple[Any, ...]:
+    """What was measured, whatever the protocol."""
+    return (m.task, m.name, m.subject, m.control, m.dataset, m.split, m.layer, m.metric, m.unit)
+
+
+def _core(m: Measurement, report: Report) -> dict[str, Any]:
+    """What has to be the same for two numbers to stand in one row."""
+    said = {key: item for key, item in tables.protocol(m).items() if key not in _free(m)}
+    return {**said, "n": m.n, **_fingerprints(report)}
+
+
+def _free(m: Measurement) -> set[str]:
+    free = {"weights", "seed"}
+    if str(m.protocol.get("chosen", "")).startswith("best of"):
+        free |= {"lr", "weight_decay"}
+    return free
+
+
+def _fingerprints(report: Report, *, everything: bool = False) -> dict[str, Any]:
+    """Fingerprints of the data that a number rests on, by part.
+
+    What a network was pretrained on is not among them: it is compared, not part of the measure.
+    """
+    found, rest = tables.parts(report.data)
+    if report.job.startswith("pretrain/") and not everything:
+        found = {name: part for name, part in found.items() if name != "train"}
+    if not found:
+        found = {"": rest} if rest else {}
+    return {
+        f"data ({name})" if name else "data": part.get("fingerprint")
+        for name, part in found.items()
+    }
+
+
+def _table(
+    sides: Sequence[Side],
+    runs: tuple[int, ...],
+    rows: Sequence[tuple[list[_Entry], list[list[_Entry]]]],
+) -> ComparedTable:
+    notes: Notes[str] = Notes()
+    marks = []
+    for row, others in rows:
+        found = [
+            _difference(row[0], entry, sides[entry.run].label) for one in others for entry in one
+        ]
+        marks.append("".join(f"[{notes.mark(text)}]" for text in found))
+    common = [row[0].measurement.model_copy(update={"protocol": _common(row)}) for row, _ in rows]
+    numbers = [tuple(entry.measurement for entry in row) for row, _ in rows]
+    labels = [sides[run].label for run in runs]
+    return ComparedTable(
+        runs=runs,
+        table=tables.table(common),
+        rows=tuple(numbers),
+        told=tuple(_told(labels, row) for row in numbers),
+        free=_differing(labels, numbers),
+        apart=notes.marked(),
+        marks=tuple(marks),
+    )
+
+
+def _common(row: Sequence[_Entry]) -> dict[str, Any]:
+    """What the protocols of a row say alike; what came out along the way is left out."""
+    protocols = [tables.protocol(entry.measurement) for entry in row]
+    return tables.split_protocols(protocols)[0]
+
+
+def _difference(mine: _Entry, other: _Entry, label: str) -> str:
+    """How `other` was measured otherwise than `mine`."""
+    keys = [key for key in {**mine.core, **other.core} if _said(mine, key) != _said(other, key)]
+    differs = "; ".join(
+        f"{plain(key.replace('_', ' '))} {_said(mine, key)} here, {_said(other, key)} there"
+        for key in keys
+    )
+    return f"{label} measured it otherwise: {differs or 'twice'}"
+
+
+def _said(entry: _Entry, key: str) -> str:
+    return word(entry.core[key]) if key in entry.core else "not stated"
+
+
+def _told(labels: Sequence[str], row: Sequence[Measurement]) -> str:
+    """Which run is higher than all others by more than both intervals."""
+    if len(row) < 2 or any(m.interval is None for m in row):
+        return ""
+    best = max(range(len(row)), key=lambda index: row[index].value)
+    if all(above(row[best], m) for index, m in enumerate(row) if index != best):
+        return f"{labels[best]} is higher"
+    return "intervals overlap"
+
+
+def _differing(labels: Sequence[str], rows: Sequence[Sequence[Measurement]]) -> tuple[str, ...]:
+    """What differs between the runs of a row although it stands in one."""
+    found: dict[str, None] = {}
+    for row in rows:
+        for key in ("weights", "seed", "lr", "weight_decay"):
+            values = [m.protocol.get(key) for m in row]
+            if all(value == values[0] for value in values):
+                continue
+            if key == "weights":
+                found[_WEIGHTS] = None
+            elif key == "seed":
+                said = ", ".join(
+                    f"{word(value)} in {label}" for label, value in zip(labels, values, strict=True)
+                )
+                found[f"{_SEED}{said}"] = None
+            else:
+                found[_CHOSEN] = None
+    return tuple(found)
+
+
+# -- curves
+
+
+def _curves(sides: Sequence[Side]) -> dict[str, list[Curve]]:
+    """The telling curves that two runs or more have, one line for each run."""
+    found: dict[str, list[Curve]] = {}
+    for side in sides:
+        for curve in telling(side.report.curves):
+            line = curve.model_copy(update={"name": side.label})
+            found.setdefault(f"{curve.name}, over {curve.x_label}", []).append(line)
+    return {name: lines for name, lines in found.items() if len(lines) > 1}

@@ -25,16 +25,28 @@ _selfsup_command() {
     commands='' options=''
     case $1 in
     '')
-        commands='pretrain probe retrieve visualize runs presets doctor completion'
+        commands='pretrain probe retrieve visualize report runs presets doctor completion'
         options='--version --help -h'
         ;;
     'pretrain')
-        commands='temporal'
+        commands='temporal shuffle-learn rotnet3d supervised'
         options='--help -h'
         ;;
     'pretrain temporal')
         commands=''
-        options='--preset --set --run --dry-run --json --quiet -q --verbose -v --data --dataset --data-root --split --test-share --max-bad --quarantine --arch --width --transformations --speed-loss --no-speed-loss --crop --optimizer --lr --weight-decay --schedule --clip-grad --epochs --max-steps --batch-size --accumulate --seed --precision --compile --no-compile --deterministic --no-deterministic --checkpoint-steps --monitor-every --device --devices --workers --help -h'
+        options='--preset --set --run --dry-run --json --quiet -q --verbose -v --data --dataset --data-root --split --test-share --max-bad --quarantine --arch --width --crop --optimizer --lr --weight-decay --schedule --clip-grad --epochs --max-steps --batch-size --accumulate --seed --precision --compile --no-compile --deterministic --no-deterministic --checkpoint-steps --monitor-every --device --devices --workers --transformations --speed-loss --no-speed-loss --help -h'
+        ;;
+    'pretrain shuffle-learn')
+        commands=''
+        options='--preset --set --run --dry-run --json --quiet -q --verbose -v --data --dataset --data-root --split --test-share --max-bad --quarantine --arch --width --crop --optimizer --lr --weight-decay --schedule --clip-grad --epochs --max-steps --batch-size --accumulate --seed --precision --compile --no-compile --deterministic --no-deterministic --checkpoint-steps --monitor-every --device --devices --workers --help -h'
+        ;;
+    'pretrain rotnet3d')
+        commands=''
+        options='--preset --set --run --dry-run --json --quiet -q --verbose -v --data --dataset --data-root --split --test-share --max-bad --quarantine --arch --width --crop --optimizer --lr --weight-decay --schedule --clip-grad --epochs --max-steps --batch-size --accumulate --seed --precision --compile --no-compile --deterministic --no-deterministic --checkpoint-steps --monitor-every --device --devices --workers --help -h'
+        ;;
+    'pretrain supervised')
+        commands=''
+        options='--preset --set --run --dry-run --json --quiet -q --verbose -v --data --dataset --data-root --split --test-share --max-bad --quarantine --arch --width --crop --optimizer --lr --weight-decay --schedule --clip-grad --epochs --max-steps --batch-size --accumulate --seed --precision --compile --no-compile --deterministic --no-deterministic --checkpoint-steps --monitor-every --device --devices --workers --help -h'
         ;;
     'probe')
         commands=''
@@ -49,12 +61,28 @@ _selfsup_command() {
         options='--help -h'
         ;;
     'visualize pretext')
-        commands='temporal'
-        options='--preset --set --out --count --json --quiet -q --verbose -v --data --dataset --data-root --split --test-share --max-bad --quarantine --arch --width --transformations --speed-loss --no-speed-loss --crop --optimizer --lr --weight-decay --schedule --clip-grad --epochs --max-steps --batch-size --accumulate --seed --precision --compile --no-compile --deterministic --no-deterministic --checkpoint-steps --monitor-every --device --devices --workers --help -h'
+        commands='temporal shuffle-learn rotnet3d supervised'
+        options='--preset --set --out --count --json --quiet -q --verbose -v --data --dataset --data-root --split --test-share --max-bad --quarantine --arch --width --crop --optimizer --lr --weight-decay --schedule --clip-grad --epochs --max-steps --batch-size --accumulate --seed --precision --compile --no-compile --deterministic --no-deterministic --checkpoint-steps --monitor-every --device --devices --workers --transformations --speed-loss --no-speed-loss --help -h'
         ;;
     'visualize pretext temporal')
         commands=''
-        options='--preset --set --out --count --json --quiet -q --verbose -v --data --dataset --data-root --split --test-share --max-bad --quarantine --arch --width --transformations --speed-loss --no-speed-loss --crop --optimizer --lr --weight-decay --schedule --clip-grad --epochs --max-steps --batch-size --accumulate --seed --precision --compile --no-compile --deterministic --no-deterministic --checkpoint-steps --monitor-every --device --devices --workers --help -h'
+        options='--preset --set --out --count --json --quiet -q --verbose -v --data --dataset --data-root --split --test-share --max-bad --quarantine --arch --width --crop --optimizer --lr --weight-decay --schedule --clip-grad --epochs --max-steps --batch-size --accumulate --seed --precision --compile --no-compile --deterministic --no-deterministic --checkpoint-steps --monitor-every --device --devices --workers --transformations --speed-loss --no-speed-loss --help -h'
+        ;;
+    'visualize pretext shuffle-learn')
+        commands=''
+        options='--preset --set --out --count --json --quiet -q --verbose -v --data --dataset --data-root --split --test-share --max-bad --quarantine --arch --width --crop --optimizer --lr --weight-decay --schedule --clip-grad --epochs --max-steps --batch-size --accumulate --seed --precision --compile --no-compile --deterministic --no-deterministic --checkpoint-steps --monitor-every --device --devices --workers --help -h'
+        ;;
+    'visualize pretext rotnet3d')
+        commands=''
+        options='--preset --set --out --count --json --quiet -q --verbose -v --data --dataset --data-root --split --test-share --max-bad --quarantine --arch --width --crop --optimizer --lr --weight-decay --schedule --clip-grad --epochs --max-steps --batch-size --accumulate --seed --precision --compile --no-compile --deterministic --no-deterministic --checkpoint-steps --monitor-every --device --devices --workers --help -h'
+        ;;
+    'visualize pretext supervised')
+        commands=''
+        options='--preset --set --out --count --json --quiet -q --verbose -v --data --dataset --data-root --split --test-share --max-bad --quarantine --arch --width --crop --optimizer --lr --weight-decay --schedule --clip-grad --epochs --max-steps --batch-size --accumulate --seed --precision --compile --no-compile --deterministic --no-deterministic --checkpoint-steps --monitor-every --device --devices --workers --help -h'
+        ;;
+    'report')
+        commands=''
+        options='--format --out --json --quiet -q --verbose -v --help -h'
         ;;
     'runs')
         commands='list show resume'
@@ -98,7 +126,7 @@ _selfsup_command() {
         ;;
     'doctor')
         commands=''
-        options='--help -h'
+        options='--json --help -h'
         ;;
     'completion')
         commands=''
@@ -115,31 +143,43 @@ _selfsup_value() {
         names=presets:pretrain/temporal files=yes
         ;;
     'pretrain temporal --set' | 'visualize pretext --set' | 'visualize pretext temporal --set')
-        fixed='data.source= data.root= data.split= data.test_share= data.split_seed= data.max_bad= data.quarantine= data.motion.videos= data.motion.test_videos= data.motion.length= data.motion.side= data.motion.seed= network.arch= network.width= network.shortcut= time.kinds= time.speed_loss= time.frames= time.speeds= time.periodic= time.periodic_start= time.warp= time.speed_on_periodic= time.min_frames= augment.resize= augment.scale= augment.crop= augment.flip= augment.color= optim.name= optim.lr= optim.weight_decay= optim.betas= optim.momentum= optim.decay_all= optim.schedule= optim.final_factor= optim.warmup_steps= optim.clip_grad= train.epochs= train.max_steps= train.batch_size= train.accumulate= train.seed= train.precision= train.compile= train.deterministic= train.checkpoint_steps= train.checkpoint_minutes= train.keep= monitor.every_epochs= monitor.videos= monitor.draws= monitor.knn_videos= monitor.knn_k= machine.device= machine.devices= machine.workers=' equals=yes
+        fixed='data.source= data.root= data.split= data.test_share= data.split_seed= data.max_bad= data.quarantine= data.motion.videos= data.motion.test_videos= data.motion.length= data.motion.side= data.motion.seed= network.arch= network.width= network.shortcut= augment.resize= augment.scale= augment.crop= augment.flip= augment.color= optim.name= optim.lr= optim.weight_decay= optim.betas= optim.momentum= optim.decay_all= optim.schedule= optim.final_factor= optim.warmup_steps= optim.clip_grad= train.epochs= train.max_steps= train.batch_size= train.accumulate= train.seed= train.precision= train.compile= train.deterministic= train.checkpoint_steps= train.checkpoint_minutes= train.keep= monitor.every_epochs= monitor.videos= monitor.draws= monitor.knn_videos= monitor.knn_k= machine.device= machine.devices= machine.workers= time.kinds= time.speed_loss= time.frames= time.speeds= time.periodic= time.periodic_start= time.warp= time.speed_on_periodic= time.min_frames=' equals=yes
         ;;
-    'pretrain temporal --run' | 'probe --run' | 'retrieve --run')
+    'pretrain temporal --run' | 'pretrain shuffle-learn --run' | 'pretrain rotnet3d --run' | 'pretrain supervised --run' | 'probe --run' | 'retrieve --run')
         names=runs
         ;;
-    'pretrain temporal --data' | 'pretrain temporal --dataset' | 'probe --data' | 'probe --dataset' | 'retrieve --data' | 'retrieve --dataset' | 'visualize pretext --data' | 'visualize pretext --dataset' | 'visualize pretext temporal --data' | 'visualize pretext temporal --dataset')
+    'pretrain temporal --data' | 'pretrain temporal --dataset' | 'pretrain shuffle-learn --data' | 'pretrain shuffle-learn --dataset' | 'pretrain rotnet3d --data' | 'pretrain rotnet3d --dataset' | 'pretrain supervised --data' | 'pretrain supervised --dataset' | 'probe --data' | 'probe --dataset' | 'retrieve --data' | 'retrieve --dataset' | 'visualize pretext --data' | 'visualize pretext --dataset' | 'visualize pretext temporal --data' | 'visualize pretext temporal --dataset' | 'visualize pretext shuffle-learn --data' | 'visualize pretext shuffle-learn --dataset' | 'visualize pretext rotnet3d --data' | 'visualize pretext rotnet3d --dataset' | 'visualize pretext supervised --data' | 'visualize pretext supervised --dataset')
         names=datasets files=yes
         ;;
-    'pretrain temporal --data-root' | 'pretrain temporal --quarantine' | 'probe --data-root' | 'probe --quarantine' | 'retrieve --data-root' | 'retrieve --quarantine' | 'visualize pretext --out' | 'visualize pretext --data-root' | 'visualize pretext --quarantine' | 'visualize pretext temporal --out' | 'visualize pretext temporal --data-root' | 'visualize pretext temporal --quarantine' | 'presets validate 0' | 'presets copy 1')
+    'pretrain temporal --data-root' | 'pretrain temporal --quarantine' | 'pretrain shuffle-learn --data-root' | 'pretrain shuffle-learn --quarantine' | 'pretrain rotnet3d --data-root' | 'pretrain rotnet3d --quarantine' | 'pretrain supervised --data-root' | 'pretrain supervised --quarantine' | 'probe --data-root' | 'probe --quarantine' | 'retrieve --data-root' | 'retrieve --quarantine' | 'visualize pretext --out' | 'visualize pretext --data-root' | 'visualize pretext --quarantine' | 'visualize pretext temporal --out' | 'visualize pretext temporal --data-root' | 'visualize pretext temporal --quarantine' | 'visualize pretext shuffle-learn --out' | 'visualize pretext shuffle-learn --data-root' | 'visualize pretext shuffle-learn --quarantine' | 'visualize pretext rotnet3d --out' | 'visualize pretext rotnet3d --data-root' | 'visualize pretext rotnet3d --quarantine' | 'visualize pretext supervised --out' | 'visualize pretext supervised --data-root' | 'visualize pretext supervised --quarantine' | 'report --out' | 'presets validate 0' | 'presets copy 1')
         files=yes
         ;;
-    'pretrain temporal --arch' | 'visualize pretext --arch' | 'visualize pretext temporal --arch')
+    'pretrain temporal --arch' | 'pretrain shuffle-learn --arch' | 'pretrain rotnet3d --arch' | 'pretrain supervised --arch' | 'visualize pretext --arch' | 'visualize pretext temporal --arch' | 'visualize pretext shuffle-learn --arch' | 'visualize pretext rotnet3d --arch' | 'visualize pretext supervised --arch')
         names=archs
+        ;;
+    'pretrain temporal --optimizer' | 'pretrain shuffle-learn --optimizer' | 'pretrain rotnet3d --optimizer' | 'pretrain supervised --optimizer' | 'visualize pretext --optimizer' | 'visualize pretext temporal --optimizer' | 'visualize pretext shuffle-learn --optimizer' | 'visualize pretext rotnet3d --optimizer' | 'visualize pretext supervised --optimizer')
+        fixed='adamw sgd'
+        ;;
+    'pretrain temporal --schedule' | 'pretrain shuffle-learn --schedule' | 'pretrain rotnet3d --schedule' | 'pretrain supervised --schedule' | 'visualize pretext --schedule' | 'visualize pretext temporal --schedule' | 'visualize pretext shuffle-learn --schedule' | 'visualize pretext rotnet3d --schedule' | 'visualize pretext supervised --schedule')
+        fixed='cosine constant'
+        ;;
+    'pretrain temporal --precision' | 'pretrain shuffle-learn --precision' | 'pretrain rotnet3d --precision' | 'pretrain supervised --precision' | 'visualize pretext --precision' | 'visualize pretext temporal --precision' | 'visualize pretext shuffle-learn --precision' | 'visualize pretext rotnet3d --precision' | 'visualize pretext supervised --precision')
+        fixed='auto 32 bf16 fp16'
         ;;
     'pretrain temporal --transformations' | 'visualize pretext --transformations' | 'visualize pretext temporal --transformations')
         fixed='speed random periodic warp' many=yes
         ;;
-    'pretrain temporal --optimizer' | 'visualize pretext --optimizer' | 'visualize pretext temporal --optimizer')
-        fixed='adamw sgd'
+    'pretrain shuffle-learn --preset' | 'visualize pretext shuffle-learn --preset')
+        names=presets:pretrain/shuffle-learn files=yes
         ;;
-    'pretrain temporal --schedule' | 'visualize pretext --schedule' | 'visualize pretext temporal --schedule')
-        fixed='cosine constant'
+    'pretrain shuffle-learn --set' | 'pretrain rotnet3d --set' | 'pretrain supervised --set' | 'visualize pretext shuffle-learn --set' | 'visualize pretext rotnet3d --set' | 'visualize pretext supervised --set')
+        fixed='data.source= data.root= data.split= data.test_share= data.split_seed= data.max_bad= data.quarantine= data.motion.videos= data.motion.test_videos= data.motion.length= data.motion.side= data.motion.seed= network.arch= network.width= network.shortcut= augment.resize= augment.scale= augment.crop= augment.flip= augment.color= optim.name= optim.lr= optim.weight_decay= optim.betas= optim.momentum= optim.decay_all= optim.schedule= optim.final_factor= optim.warmup_steps= optim.clip_grad= train.epochs= train.max_steps= train.batch_size= train.accumulate= train.seed= train.precision= train.compile= train.deterministic= train.checkpoint_steps= train.checkpoint_minutes= train.keep= monitor.every_epochs= monitor.videos= monitor.draws= monitor.knn_videos= monitor.knn_k= machine.device= machine.devices= machine.workers= clip.frames= clip.max_skip=' equals=yes
         ;;
-    'pretrain temporal --precision' | 'visualize pretext --precision' | 'visualize pretext temporal --precision')
-        fixed='auto 32 bf16 fp16'
+    'pretrain rotnet3d --preset' | 'visualize pretext rotnet3d --preset')
+        names=presets:pretrain/rotnet3d files=yes
+        ;;
+    'pretrain supervised --preset' | 'visualize pretext supervised --preset')
+        names=presets:pretrain/supervised files=yes
         ;;
     'probe --preset')
         names=presets:probe files=yes
@@ -147,7 +187,7 @@ _selfsup_value() {
     'probe --set')
         fixed='subject.run= subject.baseline= subject.baseline_seed= data.source= data.root= data.split= data.test_share= data.split_seed= data.max_bad= data.quarantine= data.motion.videos= data.motion.test_videos= data.motion.length= data.motion.side= data.motion.seed= clips.train= clips.test= clips.max_skip= probe.layers= probe.grid= probe.normalize= probe.lrs= probe.weight_decays= probe.epochs= probe.batch_size= probe.validation_share= probe.seed= probe.still= machine.device= machine.devices= machine.workers=' equals=yes
         ;;
-    'probe --from' | 'retrieve --from' | 'runs show 0' | 'runs resume 0')
+    'probe --from' | 'retrieve --from' | 'report '[0-9]* | 'runs show 0' | 'runs resume 0')
         fixed='latest' names=runs files=yes
         ;;
     'probe --baseline' | 'retrieve --baseline')
@@ -164,6 +204,9 @@ _selfsup_value() {
         ;;
     'retrieve --layer')
         names=layers
+        ;;
+    'report --format')
+        fixed='text html md json'
         ;;
     'presets show 0' | 'presets copy 0')
         names=presets files=yes
@@ -185,7 +228,7 @@ _selfsup() {
     for ((i = 1; i < last; i++)); do
         word=${words[i]}
         if [[ $word == -* ]]; then
-            if [[ ' --preset --set --run --data --dataset --data-root --split --test-share --max-bad --quarantine --arch --width --transformations --crop --optimizer --lr --weight-decay --schedule --clip-grad --epochs --max-steps --batch-size --accumulate --seed --precision --checkpoint-steps --monitor-every --device --devices --workers --from --baseline --train-clips --test-clips --layer --clips --out --count ' == *" $word "* ]]; then
+            if [[ ' --preset --set --run --data --dataset --data-root --split --test-share --max-bad --quarantine --arch --width --crop --optimizer --lr --weight-decay --schedule --clip-grad --epochs --max-steps --batch-size --accumulate --seed --precision --checkpoint-steps --monitor-every --device --devices --workers --transformations --from --baseline --train-clips --test-clips --layer --clips --out --count --format ' == *" $word "* ]]; then
                 ((++i == last)) && option=$word
             fi
         elif [[ " $commands " == *" $word "* ]]; then
@@ -216,7 +259,9 @@ _selfsup() {
         mapfile -t found < <(compgen -W "$fixed" -- "$rest")
     fi
     if [[ -n $names ]]; then
-        mapfile -t -O "${#found[@]}" found < <(command selfsup __complete "$names" "$rest" 2>/dev/null)
+        mapfile -t -O "${#found[@]}" found < <(
+            command selfsup __complete "$names" "$rest" 2>/dev/null
+        )
     fi
     if [[ -n $files ]]; then
         mapfile -t -O "${#found[@]}" found < <(compgen -f -- "$rest")
@@ -224,12 +269,10 @@ _selfsup() {
         ((${#found[@]})) || compopt -o default 2>/dev/null
     fi
     [[ -n $equals ]] && compopt -o nospace 2>/dev/null
-    # Of the word, readline replaces what follows the last character at which it breaks.
-    typed=$lead$rest
-    local kept=${typed%"${typed##*["$COMP_WORDBREAKS"]}"}
+    # Of the word, readline replaces only $2, the end of it.
     for word in "${found[@]}"; do
         word=$lead$word
-        COMPREPLY+=("${word#"$kept"}")
+        COMPREPLY+=("${word#"${typed%"$2"}"}")
     done
 }
 

@@ -71,12 +71,13 @@ class Root(LazyGroup):
             _loader("evaluate", "retrieve"),
         ),
         "visualize": Entry("Look inside: what the network is really fed.", _loader("visualize")),
+        "report": Entry(
+            "Show a run's report, make its pages, or compare runs.", _loader("report_command")
+        ),
         "runs": Entry("List, show and resume runs.", _loader("runs")),
         "presets": Entry("List, show, check and copy presets.", _loader("presets")),
         "doctor": Entry("Check what this machine brings along.", _loader("doctor")),
-        "completion": Entry(
-            "Print the completions for bash, zsh or fish.", _loader("completion")
-        ),
+        "completion": Entry("Print the completions for bash, zsh or fish.", _loader("completion")),
     }
 
 

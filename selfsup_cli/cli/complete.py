@@ -4,7 +4,7 @@ Someone is waiting and nothing has been asked for yet: only `os` is imported, no
 folders, and no mistake is worth a message.
 """
 
-# ruff: noqa: PTH110, PTH113, PTH118, PTH207, PTH208 (importing pathlib takes too long here)
+# ruff: noqa: PTH113, PTH118, PTH208 (importing pathlib takes too long here)
 
 from __future__ import annotations
 
@@ -62,6 +62,10 @@ def _presets(jobs: Sequence[str]) -> Iterator[str]:
                         yield f"{inside}/{name[:-5]}".removeprefix("pretrain/")
 
 
+def _presets_of(job: str) -> Callable[[], Iterator[str]]:
+    return lambda: _presets([job])
+
+
 KINDS: dict[str, Callable[[], Iterable[str]]] = {
     "methods": lambda: registry.METHODS,
     "archs": lambda: registry.ARCHS,
@@ -69,5 +73,5 @@ KINDS: dict[str, Callable[[], Iterable[str]]] = {
     "datasets": lambda: registry.DATASETS,
     "presets": lambda: _presets(registry.JOB_NAMES),
     "runs": _runs,
-    **{f"presets:{job}": lambda job=job: _presets([job]) for job in registry.JOB_NAMES},
+    **{f"presets:{job}": _presets_of(job) for job in registry.JOB_NAMES},
 }

@@ -5,10 +5,8 @@ One text for all: a table with rules and colours on a terminal, aligned plain li
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from string import ascii_uppercase
+from pathlib import Path
 from typing import Any, Literal
 
 from rich import box
@@ -18,29 +16,38 @@ from rich.table import Table
 from rich.text import Text
 
 from selfsup_cli.cli.console import console, plain
-from selfsup_cli.runs.report import Curve, Measurement, Report
+from selfsup_cli.runs.comparison import ComparedTable, Comparison
+from selfsup_cli.runs.curves import spark, telling
+from selfsup_cli.runs.report import Curve, Finding, Report
+from selfsup_cli.runs.tables import VERDICTS, data_parts, sentence, tables, word
+from selfsup_cli.runs.tables import Table as Numbers
 
-VERDICTS = {
-    "good": ("ok", "green"),
-    "bad": ("bad", "red"),
-    "unclear": ("unclear", "yellow"),
-    "note": ("note", "dim"),
-}
-SPARKS = "▁▂▃▄▅▆▇█"
+STYLES = {"good": "green", "bad": "red", "unclear": "yellow", "note": "dim"}
+PAGES = ("report.html", "report.md")
 SPARK_WIDTH = 40
 LEFT_OUT_LINES = 10
 LABEL_WIDTH = 8
 WRAPPED_WIDTH = 11
-LONGEST_LIST = 6
-# A hash is told apart by its beginning; report.json has all of it.
-_HASH = re.compile("[0-9a-f]{40,}")
 
 
-def show(report: Report) -> str:
-    """`report` as text for stdout, with colours if stdout takes them."""
+def show(report: Report, *, folder: Path | None = None, verbose: bool = False) -> str:
+    """`report` as text for stdout, with colours if stdout takes them.
+
+    Of the curves a handful is shown; `verbose` shows all. `folder` is the run's, whose pages are
+    named too.
+    """
+    return _drawn(lambda terminal: _parts(report, terminal, folder, verbose))
+
+
+def show_comparison(comparison: Comparison) -> str:
+    """`comparison` as text for stdout."""
+    return _drawn(lambda terminal: _compared(comparison, terminal))
+
+
+def _drawn(parts: Callable[[Console], Iterable[Any]]) -> str:
     terminal = console()
     with terminal.capture() as captured:
-        for part in _parts(report, terminal):
+        for part in parts(terminal):
             terminal.print(part)
     return trimmed(captured.get())
 
@@ -68,25 +75,31 @@ def trimmed(text: str) -> str:
     return "\n".join(line.rstrip() for line in text.split("\n")).rstrip("\n")
 
 
-def _parts(report: Report, terminal: Console) -> Iterable[Any]:
-    for finding in report.findings:
-        word, style = VERDICTS[finding.verdict]
-        yield _line(word, plain(finding.text), style)
-    if report.measurements:
+def _parts(report: Report, terminal: Console, folder: Path | None, verbose: bool) -> Iterable[Any]:
+    yield from map(_finding, report.findings)
+    for numbers in tables(report.measurements):
         yield ""
-        yield from _measurements(report.measurements, terminal)
-    if curves := [curve for curve in report.curves if len(curve.points) > 1]:
-        yield ""
-        yield from map(_curve, curves)
+        yield from _numbers(numbers, terminal)
+    yield from _curves(report.curves, verbose)
     yield ""
     for picture in report.pictures:
         yield _line("picture", f"{plain(picture.file)}  {plain(picture.caption)}")
-    for label, facts in (("data", report.data), ("cost", report.cost)):
+    pages = [name for name in PAGES if folder is not None and (folder / name).is_file()]
+    if pages:
+        yield _line("page", "  ".join(pages))
+    found, rest = data_parts(report.data)
+    for name, part in found.items():
+        yield _line("data", f"{plain(name)}: {sentence(part)}")
+    for label, facts in (("data", rest), ("cost", report.cost)):
         if facts:
-            yield _line(label, _facts(facts))
+            yield _line(label, sentence(facts))
     if report.weights:
-        yield _line("weights", _said(report.weights))
+        yield _line("weights", word(report.weights))
     yield from _left_out(report)
+
+
+def _finding(finding: Finding) -> Table:
+    return _line(VERDICTS[finding.verdict][0], plain(finding.text), STYLES[finding.verdict])
 
 
 def _line(label: str, text: str, style: str = "dim") -> Table:
@@ -98,154 +111,46 @@ def _line(label: str, text: str, style: str = "dim") -> Table:
     return line
 
 
-# -- measurements
-
-
-@dataclass(frozen=True)
-class _Column:
-    """A column: its head, its cell, and whether it moves above the table where it never varies."""
-
-    head: str
-    cell: Callable[[Measurement], str]
-    common: bool = False
-    number: bool = False
-    wraps: bool = False
-
-
-def _measurements(measurements: Sequence[Measurement], terminal: Console) -> Iterable[Any]:
-    protocols = _Notes(ascii_uppercase)
-    published = _Notes("123456789")
-    shared, own = _split_protocols(measurements)
-    marks = {id(m): protocols.mark(_facts(rest)) for m, rest in zip(measurements, own, strict=True)}
-
-    def beside(m: Measurement) -> str:
-        if m.published is None:
-            return ""
-        differs = "; ".join(plain(item) for item in m.published.differs)
-        verdict = "comparable" if m.published.comparable else f"not comparable: {differs}"
-        note = f"{plain(m.published.where)}; {verdict}"
-        return f"{_number(m.published.value, m.unit)} [{published.mark(note)}]"
-
-    columns = (
-        _Column("measured", lambda m: plain(m.name), common=True, wraps=True),
-        _Column("data", lambda m: plain(f"{m.dataset}, {m.split}"), common=True, wraps=True),
-        _Column("metric", lambda m: plain(m.metric), common=True),
-        _Column("layer", lambda m: plain(m.layer or "")),
-        _Column("features", _features, wraps=True),
-        _Column("value", _value, number=True),
-        _Column("interval", _interval, number=True),
-        _Column("n", lambda m: str(m.n), number=True),
-        _Column("chance", lambda m: _number(m.chance, m.unit), number=True),
-        _Column("thesis", beside, number=True),
-        _Column("how", lambda m: f"[{marks[id(m)]}]" if len(protocols.marks) > 1 else ""),
-    )
-    cells = [[column.cell(m) for m in measurements] for column in columns]
-    title, kept = [], []
-    for column, values in zip(columns, cells, strict=True):
-        if column.common and len(set(values)) == 1:
-            title.append(values[0])
-        elif any(values):
-            kept.append((column, values))
-    if title:
-        yield Text(" · ".join(title), style="bold")
+def _numbers(numbers: Numbers, terminal: Console) -> Iterable[Any]:
+    if numbers.title:
+        yield Text(numbers.title, style="bold")
     yield _table(
         terminal,
-        [column.head for column, _ in kept],
-        zip(*(values for _, values in kept), strict=True),
-        right=[column.head for column, _ in kept if column.number],
-        wraps=[column.head for column, _ in kept if column.wraps],
+        [column.head for column in numbers.columns],
+        zip(*([cell.text for cell in column.cells] for column in numbers.columns), strict=True),
+        right=[column.head for column in numbers.columns if column.number],
+        wraps=[column.head for column in numbers.columns if column.wraps],
     )
-    yield from _protocol(measurements, shared, protocols, published)
+    yield from _how(numbers)
 
 
-def _protocol(
-    measurements: Sequence[Measurement],
-    shared: dict[str, Any],
-    protocols: _Notes,
-    published: _Notes,
-) -> Iterable[Any]:
+def _how(numbers: Numbers) -> Iterable[Any]:
     """How the numbers of the table were measured, and what stands in its column `thesis`."""
-    methods = dict.fromkeys(
-        f"{interval.level:.0%} {interval.method}"
-        for interval in (m.interval for m in measurements)
-        if interval is not None
-    )
-    if methods:
-        yield _line("interval", "; ".join(plain(method) for method in methods))
-    if shared:
-        yield _line("protocol", _facts(shared))
-    if len(protocols.marks) > 1:
-        for number, (note, mark) in enumerate(protocols.marks.items()):
-            label = "" if shared or number else "protocol"
-            yield _line(label, f"[{mark}] {note or 'nothing else'}")
-    elif not shared:
-        yield _line("protocol", next(iter(protocols.marks)))
-    for note, mark in published.marks.items():
+    if numbers.intervals:
+        yield _line("interval", "; ".join(numbers.intervals))
+    if numbers.shared:
+        yield _line("protocol", sentence(numbers.shared))
+    for number, (mark, rest) in enumerate(numbers.protocols):
+        label = "" if numbers.shared or number else "protocol"
+        yield _line(label, f"[{mark}] {sentence(rest) or 'nothing else'}")
+    for mark, note in numbers.published:
         yield _line("thesis", f"[{mark}] {note}")
 
 
-class _Notes:
-    """Texts that many rows share, each under a short mark."""
-
-    def __init__(self, alphabet: str) -> None:
-        self.alphabet = alphabet
-        self.marks: dict[str, str] = {}
-
-    def mark(self, note: str) -> str:
-        if note not in self.marks:
-            number, size = len(self.marks), len(self.alphabet)
-            self.marks[note] = self.alphabet[number % size] + str(number // size or "")
-        return self.marks[note]
-
-
-def _split_protocols(
-    measurements: Sequence[Measurement],
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """What all protocols say alike, and what each says besides. One alone is all shared."""
-    first = measurements[0].protocol
-    shared = {
-        key: value
-        for key, value in first.items()
-        if all(key in m.protocol and m.protocol[key] == value for m in measurements)
-    }
-    own = [{k: v for k, v in m.protocol.items() if k not in shared} for m in measurements]
-    return shared, own
-
-
-def _features(m: Measurement) -> str:
-    """Whose features, and what was done to the input."""
-    return plain(", ".join(part for part in (m.subject, m.control) if part))
-
-
-def _value(m: Measurement) -> str:
-    return f"{_number(m.value, m.unit)} {plain(m.unit)}".rstrip()
-
-
-def _interval(m: Measurement) -> str:
-    if m.interval is None:
-        return ""
-    return f"{_number(m.interval.low, m.unit)} … {_number(m.interval.high, m.unit)}"
-
-
-def _number(value: float | None, unit: str) -> str:
-    if value is None:
-        return ""
-    return f"{value:.1f}" if unit == "%" else f"{value:.4g}"
-
-
-# -- the rest
-
-
-def _curve(curve: Curve) -> Table:
-    """First value, shape and last value of a curve on one line."""
-    values = [y for _, y in curve.points]
-    count = min(SPARK_WIDTH, len(values))
-    bins = [values[i * len(values) // count : (i + 1) * len(values) // count] for i in range(count)]
-    means = [sum(part) / len(part) for part in bins]
-    low, span = min(means), (max(means) - min(means)) or 1.0
-    spark = "".join(SPARKS[round((mean - low) / span * (len(SPARKS) - 1))] for mean in means)
-    over = f"over {plain(curve.x_label)} {curve.points[0][0]:.4g} … {curve.points[-1][0]:.4g}"
-    return _line("curve", f"{plain(curve.name)} {values[0]:.4g} {spark} {values[-1]:.4g}, {over}")
+def _curves(curves: Sequence[Curve], verbose: bool) -> Iterable[Any]:
+    drawn = [curve for curve in curves if len(curve.points) > 1]
+    shown = drawn if verbose else telling(curves)
+    if shown:
+        yield ""
+    for curve in shown:
+        (first, start), (last, end) = curve.points[0], curve.points[-1]
+        yield _line(
+            "curve",
+            f"{plain(curve.name)} {start:.4g} {spark(curve, SPARK_WIDTH)} {end:.4g}, "
+            f"over {plain(curve.x_label)} {first:.4g} … {last:.4g}",
+        )
+    if len(drawn) > len(shown):
+        yield _line("", f"… and {len(drawn) - len(shown)} more (-v, report.html)")
 
 
 def _left_out(report: Report) -> Iterable[Table]:
@@ -259,37 +164,40 @@ def _left_out(report: Report) -> Iterable[Table]:
         yield _line("", f"… and {more} more (report.json)")
 
 
-def _facts(facts: dict[str, Any]) -> str:
-    """`{"epochs": 60, "flip": True}` as `epochs 60, flip yes`; nested blocks by dotted names."""
-    said: list[str] = []
-
-    def collect(prefix: str, value: Any) -> None:
-        if isinstance(value, dict):
-            for key, item in value.items():
-                collect(f"{prefix}.{key}" if prefix else str(key), item)
-        else:
-            said.append(f"{plain(prefix.replace('_', ' '))} {_said(value)}")
-
-    collect("", facts)
-    return ", ".join(said)
+# -- several runs
 
 
-def _said(value: Any) -> str:
-    match value:
-        case None:
-            return "none"
-        case bool():
-            return "yes" if value else "no"
-        case float():
-            return f"{value:.6g}"
-        case list() | tuple() if len(value) > LONGEST_LIST:
-            return f"({len(value)} values, see report.json)"
-        case list() | tuple():
-            return "/".join(_said(item) for item in value)
-        case str() if _HASH.fullmatch(value):
-            return f"{value[:12]}…"
-        case _:
-            return plain(value)
+def _compared(comparison: Comparison, terminal: Console) -> Iterable[Any]:
+    differing = (*comparison.settings, *comparison.background)
+    if not comparison.settings:
+        yield Text("the presets agree in everything that decides what is computed")
+    if differing:
+        head = ("set differently", *comparison.labels)
+        yield _table(terminal, head, ((path, *values) for path, values in differing), (), ())
+    for one in comparison.tables:
+        yield ""
+        yield from _compared_numbers(comparison, one, terminal)
+    for side in comparison.sides:
+        yield ""
+        yield Text(side.label, style="bold")
+        yield from map(_finding, side.report.findings)
+
+
+def _compared_numbers(
+    comparison: Comparison, one: ComparedTable, terminal: Console
+) -> Iterable[Any]:
+    yield Text(f"{comparison.heading(one)} · {one.title}", style="bold")
+    columns = one.columns([comparison.labels[index] for index in one.runs])
+    yield _table(
+        terminal,
+        [head for head, _, _ in columns],
+        zip(*(cells for _, cells, _ in columns), strict=True),
+        right=[head for head, _, is_number in columns if is_number],
+        wraps=(),
+    )
+    for note in one.notes():
+        yield _line("beware", note, "yellow")
+    yield from _how(one.table)
 
 
 def _table(

@@ -143,7 +143,7 @@ def _show_run(reference: str, as_json: bool) -> None:
     if report_ is not None:
         from selfsup_cli.cli import report
 
-        text += "\n\n" + report.show(report_)
+        text += "\n\n" + report.show(report_, folder=run.path)
     console.emit(f"{text}\n{console.plain(run.path)}")
 
 

@@ -110,7 +110,9 @@ _selfsup() {{
         mapfile -t found < <(compgen -W "$fixed" -- "$rest")
     fi
     if [[ -n $names ]]; then
-        mapfile -t -O "${{#found[@]}}" found < <(command selfsup __complete "$names" "$rest" 2>/dev/null)
+        mapfile -t -O "${{#found[@]}}" found < <(
+            command selfsup __complete "$names" "$rest" 2>/dev/null
+        )
     fi
     if [[ -n $files ]]; then
         mapfile -t -O "${{#found[@]}}" found < <(compgen -f -- "$rest")
@@ -118,12 +120,10 @@ _selfsup() {{
         ((${{#found[@]}})) || compopt -o default 2>/dev/null
     fi
     [[ -n $equals ]] && compopt -o nospace 2>/dev/null
-    # Of the word, readline replaces what follows the last character at which it breaks.
-    typed=$lead$rest
-    local kept=${{typed%"${{typed##*["$COMP_WORDBREAKS"]}}"}}
+    # Of the word, readline replaces only $2, the end of it.
     for word in "${{found[@]}}"; do
         word=$lead$word
-        COMPREPLY+=("${{word#"$kept"}}")
+        COMPREPLY+=("${{word#"${{typed%"$2"}}"}}")
     done
 }}
 
@@ -139,16 +139,16 @@ def bash(nodes: Sequence[Node]) -> str:
         path = " ".join(node.path)
         names = " ".join(name for name, _ in node.commands)
         options = " ".join(spelling for flag in node.flags for spelling in flag.spellings)
-        commands.append(f"'{path}')\n    commands={_quoted(names)}\n    options={_quoted(options)}\n    ;;")
+        commands.append(
+            f"'{path}')\n    commands={_quoted(names)}\n    options={_quoted(options)}\n    ;;"
+        )
         for flag in node.flags:
             for spelling in flag.spellings if flag.value else ():
                 values.setdefault(_bash_value(flag.value), []).append(f"'{path} {spelling}'")
         for number, position in enumerate(node.positions):
-            where = f"'{path} '*" if position.repeats else f"'{path} {number}'"
+            where = f"'{path} '[0-9]*" if position.repeats else f"'{path} {number}'"
             values.setdefault(_bash_value(position.value), []).append(where)
-    cases = [
-        f"{' | '.join(where)})\n    {text}\n    ;;" for text, where in values.items() if text
-    ]
+    cases = [f"{' | '.join(where)})\n    {text}\n    ;;" for text, where in values.items() if text]
     return BASH.format(
         made=MADE,
         commands=_indented(commands, 4),
@@ -224,9 +224,7 @@ def _zsh_command(node: Node) -> str:
         return f"\n{_zsh_name(node)}() {{\n    {listed}\n}}\n"
     specs += ["1:command:->command", "*::argument:->argument"]
     described = [f"{name}:{_zsh_plain(about)}" for name, about in node.commands]
-    below = [
-        f"{name}) _selfsup_{'_'.join([*node.path, name])} ;;" for name, _ in node.commands
-    ]
+    below = [f"{name}) _selfsup_{'_'.join([*node.path, name])} ;;" for name, _ in node.commands]
     parts = [
         "local curcontext=$curcontext state line result=1",
         "typeset -A opt_args",
@@ -254,7 +252,7 @@ def _zsh_name(node: Node) -> str:
 
 
 def _zsh_flag(node: Node, flag: Flag) -> Iterator[str]:
-    """One spec for each spelling; one spelling excludes the others, and itself unless it repeats."""
+    """One spec for each spelling; it excludes the others, and itself unless it may repeat."""
     for spelling in flag.spellings:
         others = [one for one in flag.spellings if one != spelling or not flag.repeats]
         before = "*" if flag.repeats else ""

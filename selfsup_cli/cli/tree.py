@@ -92,7 +92,9 @@ def _walk(command: Any, path: tuple[str, ...], parent: Any) -> Iterator[Node]:
     context = command.context_class(command, info_name=name, parent=parent, **settings)
     below = {}
     if hasattr(command, "list_commands"):
-        below = {name: command.get_command(context, name) for name in command.list_commands(context)}
+        below = {
+            name: command.get_command(context, name) for name in command.list_commands(context)
+        }
     parameters = list(command.get_params(context))
     default = getattr(command, "default", None)
     if default is not None:

@@ -169,7 +169,8 @@ def show(outcome: Any, call: Call, preset: Any = None) -> None:
     if outcome.report is not None:
         from selfsup_cli.cli import report
 
-        parts.append(report.show(outcome.report))
+        shown = report.show(outcome.report, folder=outcome.run_dir, verbose=call.verbosity > 0)
+        parts.append(shown)
     if outcome.text:
         parts.append(console.plain(outcome.text, lines=True).rstrip("\n"))
     if outcome.run_dir is not None:

@@ -51,6 +51,7 @@ OTHERS: dict[str, Variable] = {
         "In its folder selfsup goes the crash.txt of an error outside of any run (default: "
         "~/.local/state)."
     ),
+    "SHELL": Variable("The shell for which `selfsup doctor` explains completion."),
     "RANK": Variable("Set by torchrun: the number of this process among all."),
     "LOCAL_RANK": Variable("Set by torchrun: the number of this process on its machine."),
     "WORLD_SIZE": Variable("Set by torchrun: how many processes share the work."),

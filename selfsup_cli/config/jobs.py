@@ -5,11 +5,19 @@ from __future__ import annotations
 from typing import Any, get_args
 
 from selfsup_cli.config.blocks import Preset
+from selfsup_cli.config.controls import (
+    PretrainRotnet3d,
+    PretrainShuffleLearn,
+    PretrainSupervised,
+)
 from selfsup_cli.config.evaluation import Probe, Retrieve
 from selfsup_cli.config.temporal import PretrainTemporal
 
 JOBS: dict[str, type[Preset]] = {
     "pretrain/temporal": PretrainTemporal,
+    "pretrain/shuffle-learn": PretrainShuffleLearn,
+    "pretrain/rotnet3d": PretrainRotnet3d,
+    "pretrain/supervised": PretrainSupervised,
     "probe": Probe,
     "retrieve": Retrieve,
 }

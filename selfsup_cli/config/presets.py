@@ -201,16 +201,6 @@ def identity(preset: Preset) -> dict[str, Any]:
     return _identity(type(preset), _plain(preset))
 
 
-def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
-    """What differs between two identities, as `optim.lr: 0.1 → 0.2`."""
-    told_of = []
-    for path in dict.fromkeys([*leaves(a), *leaves(b)]):
-        old, new = _value(a, path), _value(b, path)
-        if old != new:
-            told_of.append(f"{dotted(path)}: {old} → {new}")
-    return told_of
-
-
 def _lay(model: type[Preset], files: Sequence[PresetFile]) -> Layers:
     layers = Layers()
     layers.lay(defaults(model), lambda _: DEFAULT)

@@ -128,13 +128,13 @@ def _blocks(
 
     `fixed` says whether the block as a whole is part of what a continuation has to share.
     """
-    rows = []
-    inner = []
+    rows: list[Row] = []
+    inner: list[tuple[str, type[Model], bool]] = []
     for name, info in model.model_fields.items():
         kind = bare(info.annotation)
         is_fixed = fixed and declared(info, "identity", True)
         items = bare(get_args(kind)[0]) if get_origin(kind) is list else None
-        if is_block(items):
+        if items is not None and is_block(items):
             inner.append((f"{prefix}{name}[].", items, is_fixed))
         elif is_block(kind):
             inner.append((f"{prefix}{name}.", kind, is_fixed))

@@ -80,6 +80,9 @@ class Method:
 
 METHODS: dict[str, Method] = {
     "temporal": Method(5, "video: recognise speed, random, periodic and warped time"),
+    "shuffle-learn": Method(5, "video, a control: tell shuffled frames from ordered ones"),
+    "rotnet3d": Method(5, "video, a control: recognise quarter turns of a clip"),
+    "supervised": Method(5, "video, a control: learn from the action labels"),
 }
 
 # The jobs that presets describe, under the names of the folders they are filed in.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import os
 from collections.abc import Sequence
@@ -15,12 +13,12 @@ import numpy as np
 
 from selfsup_cli.config.blocks import VideoData
 from selfsup_cli.config.registry import DATASETS, unknown
-from selfsup_cli.data import index, layouts
+from selfsup_cli.data import index, layouts, quarantine
+from selfsup_cli.data.fingerprint import fingerprint_of
 from selfsup_cli.data.ids import PackedIds
 from selfsup_cli.data.listing import SUFFIXES, Listing
 from selfsup_cli.data.manifest import manifest
 from selfsup_cli.data.source import QUARANTINED, LeftOut, Progress, Split
-from selfsup_cli.data.tables import lines_of
 from selfsup_cli.errors import BadMediaError, InputError
 
 if TYPE_CHECKING:
@@ -54,7 +52,7 @@ class FileSource:
         self.left_out: Sequence[LeftOut] = left_out
         self.notes = listing.notes
         self.other_files = listing.other_files
-        self.fingerprint = _fingerprint(digests, listing.labels, listing.classes)
+        self.fingerprint = fingerprint_of(digests, listing.labels, listing.classes)
         self._root = listing.root
         self._digests = digests
         self._index = index.IndexReader(listing.root)
@@ -96,7 +94,7 @@ class FileSource:
         subset.num_frames = self.num_frames[indices]
         subset.labels = None if self.labels is None else self.labels[indices]
         subset._digests = self._digests[indices]
-        subset.fingerprint = _fingerprint(subset._digests, subset.labels, subset.classes)
+        subset.fingerprint = fingerprint_of(subset._digests, subset.labels, subset.classes)
         subset._index = index.IndexReader(self._root)
         return subset
 
@@ -110,7 +108,19 @@ def open_files(
     progress: Progress | None = None,
 ) -> FileSource:
     """Open the folder, CSV file or registered dataset that `data` names (see `open_source`)."""
-    listing = _listing(data, split, labels)
+    listing = listing_of(data, split, labels)
+    return open_listing(listing, data, split, workers=workers, progress=progress)
+
+
+def open_listing(
+    listing: Listing,
+    data: VideoData,
+    split: Split,
+    *,
+    workers: int,
+    progress: Progress | None = None,
+) -> FileSource:
+    """Index the listed files, and leave out what is in quarantine or cannot be read."""
     _check_unique(listing)
     left_out = list(listing.left_out)
     if data.quarantine is not None:
@@ -145,7 +155,7 @@ def open_files(
     )
 
 
-def _listing(data: VideoData, split: Split, labels: bool) -> Listing:
+def listing_of(data: VideoData, split: Split, labels: bool) -> Listing:
     """Find out what the user means by `data.source`, and list its files."""
     name = data.source
     if name is None:
@@ -231,15 +241,7 @@ def _raise_missing(listing: Listing, missing: list[int]) -> None:
 
 def _quarantined(listing: Listing, path: Path) -> tuple[Listing, list[LeftOut]]:
     """The listing without the files that a quarantine file (JSON lines) names, and those."""
-    reasons: dict[str, str] = {}
-    for where, line in lines_of(path):
-        try:
-            entry = json.loads(line)
-            reasons[str(entry["path"])] = str(entry.get("reason", "no reason given"))
-        except (ValueError, TypeError, KeyError, AttributeError):
-            raise InputError(
-                f'{where}: not a quarantine entry, {{"path": …, "reason": …}}', kind="quarantine"
-            ) from None
+    reasons = quarantine.read(path)
     keep, out = [], []
     for place, name in enumerate(listing.ids):
         reason = reasons.get(name) or reasons.get(str(listing.root / name))
@@ -248,17 +250,3 @@ def _quarantined(listing: Listing, path: Path) -> tuple[Listing, list[LeftOut]]:
         else:
             out.append(LeftOut(name, f"{QUARANTINED}: {reason}"))
     return listing.take(np.array(keep, np.int64)), out
-
-
-def _fingerprint(
-    digests: np.ndarray, labels: np.ndarray | None, classes: tuple[str, ...] | None
-) -> str:
-    """SHA-256 over the digests of the files with their labels, in no particular order."""
-    rows = [digests.view(">u8").reshape(-1, 2)]
-    if labels is not None:
-        rows.append(labels.astype(">u8").reshape(-1, 1))
-    table = np.hstack(rows)
-    table = table[np.lexsort(table.T[::-1])]
-    total = hashlib.sha256(f"selfsup.clips/1\0{classes!r}\0".encode())
-    total.update(np.ascontiguousarray(table, ">u8").tobytes())
-    return total.hexdigest()

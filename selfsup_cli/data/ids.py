@@ -25,6 +25,28 @@ class PackedIds(Sequence[str]):
         self._text = bytes(text)
         self._ends = np.frombuffer(ends, np.int64) if ends else np.empty(0, np.int64)
 
+    @classmethod
+    def of(cls, text: bytes, ends: np.ndarray) -> PackedIds:
+        """Take over what `text` and `ends` (int64 `[N]`) gave; ValueError if it cannot be that."""
+        bounds = np.concatenate([[0], ends])
+        if (np.diff(bounds) < 0).any() or int(bounds[-1]) != len(text):
+            raise ValueError("the ends do not fit the text")
+        ids = object.__new__(cls)
+        ids._text, ids._ends = text, np.asarray(ends, np.int64)
+        for _ in ids:  # raises UnicodeDecodeError
+            pass
+        return ids
+
+    @property
+    def text(self) -> bytes:
+        """All of them, one after the other."""
+        return self._text
+
+    @property
+    def ends(self) -> np.ndarray:
+        """Where in `text` each ends, int64 `[N]`."""
+        return self._ends
+
     def __len__(self) -> int:
         return len(self._ends)
 

@@ -73,6 +73,8 @@ class ClipDataset(Dataset[dict[str, Any]]):
         frames = self.source.read(index, plan.frames.reshape(-1), self.size)
         clips = frames.reshape(len(frames), count, length, *frames.shape[2:]).transpose(0, 1)
         labels = {name: torch.from_numpy(value) for name, value in plan.labels.items()}
+        if self.source.labels is not None:
+            labels["label"] = torch.full((count,), int(self.source.labels[index]))
         return {"clip": clips.contiguous(), "index": torch.tensor(index), **labels}
 
 

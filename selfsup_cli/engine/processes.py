@@ -19,7 +19,7 @@ from selfsup_cli.errors import SelfsupError
 
 T = TypeVar("T")
 
-_ERRORS = "SELFSUP_RANK_ERRORS"
+_ERRORS = "_SELFSUP_RANK_ERRORS"
 
 
 def launched() -> bool:

@@ -24,8 +24,8 @@ from typing import Any
 
 import h5py
 import numpy as np
-from h5py import h5pl, h5z
 
+from selfsup_cli.data import hdf5
 from selfsup_cli.errors import InputError, MachineError
 from selfsup_cli.runs import atomic
 
@@ -34,7 +34,6 @@ log = logging.getLogger("selfsup")
 SCHEMA = "selfsup.features/1"
 SHARD_BYTES = 64 << 20
 _CHUNK_BYTES = 1 << 20
-_FILTERS = {h5z.FILTER_SHUFFLE, h5z.FILTER_DEFLATE, h5z.FILTER_LZF, h5z.FILTER_FLETCHER32}
 # Rows are stored beside the layers under this name: the position of their video in the source.
 VIDEO = "video"
 
@@ -52,10 +51,6 @@ def key_of(about: Mapping[str, Any]) -> str:
         {"schema": SCHEMA, **about}, sort_keys=True, separators=(",", ":"), allow_nan=False
     )
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-class CorruptShardError(Exception):
-    """A shard is not what was written: it must be made again."""
 
 
 @dataclass(frozen=True)
@@ -104,38 +99,6 @@ def build_shard(arrays: Mapping[str, np.ndarray]) -> bytes:
         file.flush()
         image: bytes = file.id.get_file_image()
     return image
-
-
-def check_structure(
-    file: h5py.File, expected: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]], size: int
-) -> None:
-    """Refuse, before anything is read, a file (of `size` bytes) that is not as we write them.
-
-    Exactly the expected names, as hard links to datasets of the expected type and shape; no data
-    outside the file or assembled from elsewhere, no more of it than the file can hold, no filter
-    but the known ones. Raises CorruptShardError.
-    """
-    names = list(file.keys())
-    if sorted(names) != sorted(expected):
-        raise CorruptShardError(f"holds {sorted(names)} instead of {sorted(expected)}")
-    for name, (dtype, shape) in expected.items():
-        if not isinstance(file.get(name, getlink=True), h5py.HardLink):
-            raise CorruptShardError(f"{name} is a link")
-        dataset = file[name]
-        if not isinstance(dataset, h5py.Dataset):
-            raise CorruptShardError(f"{name} is not a dataset")
-        if dataset.external is not None or dataset.is_virtual:
-            raise CorruptShardError(f"{name} keeps its data elsewhere")
-        if dataset.dtype != dtype or dataset.shape != shape:
-            raise CorruptShardError(
-                f"{name} is {dataset.dtype}{list(dataset.shape)} instead of {dtype}{list(shape)}"
-            )
-        if dataset.size * dataset.dtype.itemsize > 64 * size:
-            raise CorruptShardError(f"{name} claims more data than the file can hold")
-        creation = dataset.id.get_create_plist()
-        filters = {creation.get_filter(i)[0] for i in range(creation.get_nfilters())}
-        if not filters <= _FILTERS:
-            raise CorruptShardError(f"{name} uses unknown filters {sorted(filters - _FILTERS)}")
 
 
 @dataclass
@@ -261,23 +224,17 @@ class FeatureCache:
                 "fewer clips (--train-clips, --test-clips)",
             )
 
-    def _expected(self, shard: int) -> dict[str, tuple[np.dtype[Any], tuple[int, ...]]]:
+    def _expected(self, shard: int) -> dict[str, hdf5.Form]:
         rows = self.spans[shard].stop - self.spans[shard].start
         layers = {name: (np.dtype("<f4"), (rows, dim)) for name, dim in self.dims.items()}
         return {VIDEO: (np.dtype("<i8"), (rows,)), **layers}
 
-    def _open(self, shard: int) -> h5py.File:
-        # A plugin is code: none is ever needed for the filters that we accept.
-        while h5pl.size():
-            h5pl.remove(0)
+    @contextmanager
+    def _open(self, shard: int) -> Iterator[h5py.File]:
         path = self.path(shard)
-        file = h5py.File(path, "r", locking=False)
-        try:
-            check_structure(file, self._expected(shard), path.stat().st_size)
-        except BaseException:
-            file.close()
-            raise
-        return file
+        with hdf5.reading(path) as file:
+            hdf5.check_structure(file, self._expected(shard), path.stat().st_size)
+            yield file
 
     def _problem(self, shard: int) -> str | None:
         entry = self._index.get(shard)
@@ -289,7 +246,8 @@ class FeatureCache:
                 return f"has {path.stat().st_size} bytes instead of {entry['bytes']}"
             if atomic.file_sha256(path) != entry["sha256"]:
                 return "does not match its checksum"
-            self._open(shard).close()
+            with self._open(shard):
+                pass
         except FileNotFoundError:
             return "is gone"
         except Exception as error:  # see `read`

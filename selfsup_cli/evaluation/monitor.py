@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from statistics import fmean, stdev
 
 import numpy as np
@@ -31,8 +32,9 @@ from selfsup_cli.runs.report import (
 
 log = logging.getLogger("selfsup")
 
-Predict = Callable[[Tensor], tuple[Tensor | None, Tensor | None]]
-"""Uint8 clips [B, 3, T, H, W] → motion logits [B, M] and speed logits [B, S]; None: not learned."""
+Predict = Callable[[Tensor, Mapping[str, Tensor]], Mapping[str, Tensor]]
+"""Uint8 clips [B, 3, T, H, W] and their labels → logits [B, answers] of each question. The labels
+say what is to be done to the pixels, where a method does that; they are not for peeping."""
 
 # Embeddings spread evenly over the sphere have a spread of 1 (see `embedding_health`).
 COLLAPSED_SPREAD = 0.01
@@ -104,15 +106,14 @@ class Question:
 
 @dataclass(frozen=True)
 class PretextAccuracy:
-    """Held-out accuracy of the pretext task. None: that question is not asked."""
+    """Held-out accuracy of the pretext task, by the names of its questions."""
 
-    motion: Question | None
-    speed: Question | None
+    questions: Mapping[str, Question]
     unreadable: int
 
     def scores(self) -> list[Score]:
         """All scores: each question's overall one, then by answer."""
-        asked = [question for question in (self.motion, self.speed) if question is not None]
+        asked = self.questions.values()
         return [score for question in asked for score in (question.overall, *question.by_answer)]
 
     def metrics(self) -> dict[str, float]:
@@ -125,9 +126,7 @@ class PretextAccuracy:
     def findings(self) -> list[Finding]:
         """Whether each question is answered better than by chance, and what to try if not."""
         out = []
-        for question in (self.motion, self.speed):
-            if question is None:
-                continue
+        for question in self.questions.values():
             score = question.overall
             said = f"held-out {score.name} accuracy {score.value:.1%} (chance {score.chance:.1%})"
             above = score.above_chance
@@ -152,8 +151,7 @@ def pretext_accuracy(
     source: ClipSource,
     plan: Plan,
     *,
-    kinds: Sequence[str],
-    speeds: int,
+    questions: Mapping[str, Sequence[str]],
     size: tuple[int, int],
     hardware: Hardware,
     seed: int,
@@ -164,11 +162,11 @@ def pretext_accuracy(
 ) -> PretextAccuracy:
     """Let the network, in evaluation mode, recognise transformations of held-out videos.
 
-    `plan` makes one clip per kind of a video, with the labels `motion` (position in `kinds`) and
-    `speed` (κ < `speeds`, negative where there is none). Of at most `videos` videos, chosen by
-    `seed`, it is drawn `draws` times each, always the same clips, so that checks at different times
-    compare. Frames are scaled to `size` (H, W). A video that cannot be read is left out and
-    counted. Raises InputError if none can.
+    `plan` makes the clips of a video with a label for each of `questions` (the position of the
+    answer, negative where the question does not apply); `label` is the video's own. Of at most
+    `videos` videos, chosen by `seed`, it is drawn `draws` times each, always the same clips, so
+    that checks at different times compare. Frames are scaled to `size` (H, W). A video that cannot
+    be read is left out and counted. Raises InputError if none can.
     """
     chosen = sorted(range(len(source)), key=lambda i: derive(seed, source.ids[i], "monitor"))
     chosen = sorted(chosen[:videos])
@@ -180,29 +178,29 @@ def pretext_accuracy(
         unreadable.append(identifier)
 
     decoded = read_videos(source, chosen, bound, size, workers, bad)
-    answers: dict[str, list[Tensor]] = {"motion": [], "speed": []}
+    answers: dict[str, list[Tensor]] = {name: [] for name in questions}
+    truths: dict[str, list[np.ndarray]] = {name: [] for name in questions}
     owners: list[int] = []
     for clips, own in in_batches(decoded, batch, hardware.device):
-        with torch.no_grad(), hardware.autocast():
-            logits = predict(clips)
-        for name, value in zip(answers, logits, strict=True):
-            if value is not None:
-                answers[name].append(value.argmax(1).cpu())
+        labels = bound.labels_of(own, first=owners.count(own[0]))
         owners += own
+        moved = {name: torch.from_numpy(v).to(hardware.device) for name, v in labels.items()}
+        with torch.no_grad(), hardware.autocast():
+            logits = predict(clips, moved)
+        for name, value in logits.items():
+            answers[name].append(value.argmax(1).cpu())
+            truths[name].append(labels[name])
     if not owners:
         raise InputError(f"no held-out video of {source.name} could be read", kind="bad-media")
     video = np.array(owners)
-    labels = [bound.plan_of(i).labels for i in dict.fromkeys(owners)]
-    names = {"motion": list(kinds), "speed": [f"×{2**kappa}" for kappa in range(speeds)]}
-    questions: dict[str, Question | None] = {}
-    for name, given in answers.items():
-        truth = np.concatenate([own[name] for own in labels])
+    found: dict[str, Question] = {}
+    for name, possible in questions.items():
+        truth = np.concatenate(truths[name])
         asked = truth >= 0
-        questions[name] = None
-        if given and bool(asked.any()):
-            answer = torch.cat(given).numpy()
-            questions[name] = question(name, names[name], answer[asked], truth[asked], video[asked])
-    return PretextAccuracy(questions["motion"], questions["speed"], len(unreadable))
+        if bool(asked.any()):
+            answer = torch.cat(answers[name]).numpy()
+            found[name] = question(name, possible, answer[asked], truth[asked], video[asked])
+    return PretextAccuracy(found, len(unreadable))
 
 
 def question(
@@ -252,7 +250,22 @@ class _Draws:
         labels = {
             name: np.concatenate([plan.labels[name] for plan in plans]) for name in plans[0].labels
         }
+        if self.source.labels is not None:
+            labels["label"] = np.full(len(frames), self.source.labels[video])
         return ClipPlan(frames, labels)
+
+    def labels_of(self, videos: Sequence[int], first: int) -> dict[str, np.ndarray]:
+        """Labels of consecutive clips whose videos are given.
+
+        Of the first video `first` clips have gone before; clips of a video are in their order.
+        """
+        parts: dict[str, list[np.ndarray]] = {}
+        for video, group in groupby(videos):
+            count = len(list(group))
+            for name, values in self.plan_of(video).labels.items():
+                parts.setdefault(name, []).append(values[first : first + count])
+            first = 0
+        return {name: np.concatenate(values) for name, values in parts.items()}
 
 
 def _means(values: np.ndarray, video: np.ndarray) -> list[float]:

@@ -63,7 +63,7 @@ class UnfitError(MachineError):
     def __init__(self, checks: Sequence[Check]) -> None:
         self.problems = [check for check in checks if check.state == "broken"]
         self.data = {"checks": list(checks)}
-        super().__init__(f"{len(self.problems)} things that are needed are broken", kind="unfit")
+        super().__init__("not all that is needed works here", kind="unfit")
 
 
 def examine() -> list[Check]:
@@ -197,7 +197,9 @@ def _video() -> Iterator[Check]:
             yield Check("video", codec, "ok", f"decodes ({path.suffix[1:]})")
         else:
             state: State = "broken" if codec in NEEDED_CODECS else "warning"
-            yield Check("video", codec, state, f"does not decode ({why})", "reinstall the package av")
+            yield Check(
+                "video", codec, state, f"does not decode ({why})", "reinstall the package av"
+            )
 
 
 def _storage() -> Iterator[Check]:

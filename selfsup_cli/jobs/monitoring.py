@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from selfsup_cli.config.temporal import PretrainTemporal
 from selfsup_cli.data.source import ClipSource
 from selfsup_cli.engine import processes
 from selfsup_cli.engine.devices import Hardware, loader_workers
@@ -25,7 +24,7 @@ from selfsup_cli.evaluation.monitor import (
     pretext_accuracy,
 )
 from selfsup_cli.jobs import common
-from selfsup_cli.methods.temporal import Temporal, initial_backbone
+from selfsup_cli.methods.pretext import VideoPretext, initial_backbone
 from selfsup_cli.models import Backbone
 from selfsup_cli.randomness import derive
 from selfsup_cli.runs.report import Finding, Measurement, ProtocolValue, accuracy
@@ -84,14 +83,13 @@ class Monitoring:
 
     def __init__(
         self,
-        method: Temporal,
-        preset: PretrainTemporal,
+        method: VideoPretext,
         heldout: ClipSource,
         hardware: Hardware,
         progress: Progress,
     ) -> None:
         self.method = method
-        self.preset = preset
+        self.preset = preset = method.preset
         self.heldout = heldout
         self.hardware = hardware
         self.progress = progress
@@ -121,8 +119,7 @@ class Monitoring:
             self.method.predict,
             self.heldout,
             self.method.plan,
-            kinds=self.preset.time.kinds,
-            speeds=self.preset.time.speeds,
+            questions=self.method.questions,
             size=self.preset.augment.resize,
             hardware=self.hardware,
             seed=self.preset.train.seed,
@@ -145,10 +142,10 @@ class Monitoring:
         """The last judgement as numbers for the report."""
         if self.last is None:
             return []
-        settings, time = self.preset.monitor, self.preset.time
+        settings = self.preset.monitor
         protocol: dict[str, ProtocolValue] = {
-            "kinds": list(time.kinds),
-            "frames": time.frames,
+            "kinds": list(self.method.kinds),
+            "frames": self.preset.frames,
             "draws": settings.draws,
             "crop": f"centre {self.preset.augment.crop} of {self.preset.augment.resize}",
             "seed": self.preset.train.seed,
@@ -194,7 +191,7 @@ class Monitoring:
         self._looked = True
         try:
             both = common.open_labelled(
-                self.preset.data, self.preset.machine, self.progress, self.preset.time.min_frames
+                self.preset.data, self.preset.machine, self.progress, self.preset.min_frames
             )
         except InputError as error:
             log.debug("no labels for the k-NN check: %s", error)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from selfsup_cli.config.presets import Resolved
-from selfsup_cli.config.temporal import PretrainTemporal
+from selfsup_cli.config.video import PretrainVideo
 from selfsup_cli.data.loader import ClipDataset, EpochLoader
 from selfsup_cli.engine import processes, signals
 from selfsup_cli.engine.devices import Hardware, choose, loader_workers, tune_allocator
@@ -20,7 +20,8 @@ from selfsup_cli.jobs.common import Outcome, Videos
 from selfsup_cli.jobs.monitoring import Monitoring
 from selfsup_cli.jobs.rehearse import rehearse
 from selfsup_cli.jobs.visualize import pretext_sheet
-from selfsup_cli.methods.temporal import Temporal
+from selfsup_cli.methods import create, uses_labels
+from selfsup_cli.methods.pretext import VideoPretext
 from selfsup_cli.models import save_backbone
 from selfsup_cli.runs import report as reports
 from selfsup_cli.runs.report import Curve, Picture, Report
@@ -48,7 +49,7 @@ def pretrain(
         return done
     devices = preset.machine.devices
     if devices > 1 and not processes.launched():
-        name = run or new_name("temporal", preset.network.arch, _data_name(preset))
+        name = run or new_name(preset.name, preset.network.arch, _data_name(preset))
         processes.launch(devices, _share, resolved, name, list(command), quiet)
         return common.finished(name, resolved) or Outcome(runs_dir() / name)
     return _train(resolved, run, command, quiet=quiet)
@@ -73,8 +74,8 @@ def _train(resolved: Resolved, name: str | None, command: Sequence[str], *, quie
         videos, heldout = _material(preset, progress)
         run = processes.first_rank_decides(lambda: _start(resolved, name, command, videos))
         with common.ending(run):
-            method = Temporal(preset)
-            monitor = Monitoring(method, preset, heldout.source, hardware, progress)
+            method = create(preset, videos.source.classes)
+            monitor = Monitoring(method, heldout.source, hardware, progress)
             fit = Fit(
                 method,
                 _loader(method, videos, hardware),
@@ -98,27 +99,27 @@ def _train(resolved: Resolved, name: str | None, command: Sequence[str], *, quie
             return _conclude(run, method, monitor, videos, heldout, fitted, cost)
 
 
-def _preset(resolved: Resolved) -> PretrainTemporal:
-    assert isinstance(resolved.preset, PretrainTemporal)  # noqa: S101 (the only method so far)
+def _preset(resolved: Resolved) -> PretrainVideo:
+    assert isinstance(resolved.preset, PretrainVideo)  # noqa: S101 (all methods so far)
     return resolved.preset
 
 
-def _data_name(preset: PretrainTemporal) -> str:
+def _data_name(preset: PretrainVideo) -> str:
     return Path(preset.data.source or "data").name
 
 
-def _material(preset: PretrainTemporal, progress: Progress) -> tuple[Videos, Videos]:
-    """The videos to learn from and those held out. No label is read."""
+def _material(preset: PretrainVideo, progress: Progress) -> tuple[Videos, Videos]:
+    """The videos to learn from and those held out; without labels, but for a supervised control."""
 
     def both() -> tuple[Videos, Videos]:
         train, test = (
             common.open_videos(
                 preset.data,
                 split,
-                labels=False,
+                labels=uses_labels(preset),
                 machine=preset.machine,
                 progress=progress,
-                min_frames=preset.time.min_frames,
+                min_frames=preset.min_frames,
             )
             for split in ("train", "test")
         )
@@ -142,7 +143,7 @@ def _start(resolved: Resolved, name: str | None, command: Sequence[str], videos:
     )
 
 
-def _loader(method: Temporal, videos: Videos, hardware: Hardware) -> EpochLoader:
+def _loader(method: VideoPretext, videos: Videos, hardware: Hardware) -> EpochLoader:
     preset = method.preset
     dataset = ClipDataset(videos.source, method.plan, preset.augment.resize, preset.train.seed)
     return EpochLoader(
@@ -159,7 +160,7 @@ def _loader(method: Temporal, videos: Videos, hardware: Hardware) -> EpochLoader
 
 def _conclude(
     run: Run,
-    method: Temporal,
+    method: VideoPretext,
     monitor: Monitoring,
     videos: Videos,
     heldout: Videos,
@@ -172,11 +173,11 @@ def _conclude(
         run.path / "backbone.safetensors",
         method.backbone,
         {
-            "method": preset.method,
+            "method": preset.name,
             "data": videos.source.name,
             "fingerprint": videos.source.fingerprint,
-            "kinds": list(preset.time.kinds),
-            "speed_loss": preset.time.speed_loss,
+            "kinds": list(method.kinds),
+            "questions": list(method.questions),
             "epochs": preset.train.epochs,
             "steps": fitted.step,
             "run": run.name,
@@ -186,9 +187,9 @@ def _conclude(
         monitor.last = monitor.judge()
     drawn = training_curves(run.metrics())
     curves.draw(run.picture("curves.png"), drawn)
-    pretext_sheet(preset, videos.source, run.picture("pretext.png"), count=2)
+    pretext_sheet(method, videos.source, run.picture("pretext.png"), count=2)
     report = Report(
-        job=f"pretrain/{preset.method}",
+        job=f"pretrain/{preset.name}",
         run=run.name,
         command=" ".join(run.info.command),
         created=reports.now(),

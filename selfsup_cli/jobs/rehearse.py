@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 
 from selfsup_cli.config.presets import Resolved
-from selfsup_cli.config.temporal import PretrainTemporal
+from selfsup_cli.config.video import PretrainVideo
 from selfsup_cli.engine.devices import choose, loader_workers
 from selfsup_cli.engine.progress import Progress
 from selfsup_cli.errors import InputError
 from selfsup_cli.jobs import common
 from selfsup_cli.jobs.common import Outcome, Videos
-from selfsup_cli.methods.temporal import Temporal
+from selfsup_cli.methods import create, uses_labels
 from selfsup_cli.runs.run import new_name, runs_dir
 
 
@@ -24,21 +24,21 @@ def rehearse(resolved: Resolved, run: str | None) -> Outcome:
     Raises what `pretrain` would raise before its first step.
     """
     preset = resolved.preset
-    assert isinstance(preset, PretrainTemporal)  # noqa: S101 (the only method so far)
+    assert isinstance(preset, PretrainVideo)  # noqa: S101 (all methods so far)
     hardware = choose(preset.machine.device, preset.train.precision)
     with Progress() as progress:
         train, heldout = (
             common.open_videos(
                 preset.data,
                 split,
-                labels=False,
+                labels=uses_labels(preset),
                 machine=preset.machine,
                 progress=progress,
-                min_frames=preset.time.min_frames,
+                min_frames=preset.min_frames,
             )
             for split in ("train", "test")
         )
-    method = Temporal(preset)
+    method = create(preset, train.source.classes)
     parameters = sum(p.numel() for p in method.parameters())
     state = sum(v.numel() * v.element_size() for v in method.state_dict().values())
     moments = {"adamw": 2, "sgd": 1}[preset.optim.name]
@@ -54,9 +54,9 @@ def rehearse(resolved: Resolved, run: str | None) -> Outcome:
     folder = runs_dir()
     free = _free(folder)
     needed = int(1.2 * checkpoint * (preset.train.keep + 1))
-    where = folder / (run or new_name("temporal", preset.network.arch, train.source.name))
+    where = folder / (run or new_name(preset.name, preset.network.arch, train.source.name))
     workers = loader_workers(preset.machine.workers, preset.machine.devices)
-    clips = preset.train.batch_size * len(preset.time.kinds)
+    clips = preset.train.batch_size * len(method.kinds)
     lines = [
         f"data: {_found(train)}; held out: {_found(heldout)} ({train.source.split_rule})",
         f"network: {preset.network.arch}, {parameters:,} parameters with its head",

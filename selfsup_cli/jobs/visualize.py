@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from selfsup_cli.config.presets import Resolved
-from selfsup_cli.config.temporal import PretrainTemporal
+from selfsup_cli.config.video import PretrainVideo
 from selfsup_cli.data.loader import ClipDataset
 from selfsup_cli.data.source import ClipSource
 from selfsup_cli.engine.progress import Progress
 from selfsup_cli.errors import InputError
 from selfsup_cli.jobs import common
 from selfsup_cli.jobs.common import Outcome
-from selfsup_cli.methods.temporal import NO_SPEED, Plan
+from selfsup_cli.methods import create, uses_labels
+from selfsup_cli.methods.pretext import UNASKED, VideoPretext
 from selfsup_cli.randomness import derive, generator
-from selfsup_cli.transforms import clips as pixels
 from selfsup_cli.visualization import sheets
 
 
 def pretext(resolved: Resolved, *, out: Path | None, count: int, quiet: bool = False) -> Outcome:
     """Draw `count` videos as the network is fed them, transformed and augmented, into `out`."""
     preset = resolved.preset
-    assert isinstance(preset, PretrainTemporal)  # noqa: S101 (the only method so far)
+    assert isinstance(preset, PretrainVideo)  # noqa: S101 (all methods so far)
     path = out or Path("pretext.png")
     if path.suffix.lower() != ".png":
         raise InputError(f"--out {path}: the picture is a PNG; give it a name that ends in .png")
@@ -31,41 +32,47 @@ def pretext(resolved: Resolved, *, out: Path | None, count: int, quiet: bool = F
         videos = common.open_videos(
             preset.data,
             "train",
-            labels=False,
+            labels=uses_labels(preset),
             machine=preset.machine,
             progress=progress,
-            min_frames=preset.time.min_frames,
+            min_frames=preset.min_frames,
         )
-    pretext_sheet(preset, videos.source, path, count)
+    method = create(preset, videos.source.classes)
+    pretext_sheet(method, videos.source, path, count)
     return Outcome(text=str(path), data={"picture": str(path)})
 
 
-def pretext_sheet(preset: PretrainTemporal, source: ClipSource, path: Path, count: int) -> None:
+def pretext_sheet(method: VideoPretext, source: ClipSource, path: Path, count: int) -> None:
     """Draw the clips of `count` videos: one row for each clip, its frames numbered."""
+    preset = method.preset
     seed = preset.train.seed
-    kinds = preset.time.kinds
-    plan = Plan(preset.time)
-    dataset = ClipDataset(source, plan, preset.augment.resize, seed)
+    dataset = ClipDataset(source, method.plan, preset.augment.resize, seed)
     order = sorted(range(len(source)), key=lambda i: derive(seed, source.ids[i], "sheet"))
     shown = []
     for number in order[:count]:
         sample = dataset[0, number]
-        fed = pixels.augment(
-            sample["clip"], preset.augment, generator(seed, number, "sheet"), group=len(kinds)
-        )
+        fed = method.feed(sample, generator(seed, number, "sheet"))
         video = int(sample["index"])
-        drawn = plan(int(source.num_frames[video]), dataset.randomness(0, video))
-        clips = []
-        for kind, clip, frames, speed in zip(
-            kinds, fed, drawn.frames, drawn.labels["speed"], strict=True
-        ):
-            note = "" if speed == NO_SPEED else f"×{2**speed}"
-            clips.append(sheets.Clip(clip, frames.tolist(), kind, note))
+        drawn = method.plan(int(source.num_frames[video]), dataset.randomness(0, video))
+        clips = [
+            sheets.Clip(clip, drawn.frames[k].tolist(), kind, _answers(method, sample, k))
+            for k, (kind, clip) in enumerate(zip(method.kinds, fed, strict=True))
+        ]
         shown.append(sheets.Source(source.ids[video], clips))
     sheets.contact_sheet(
         path,
         shown,
-        title=f"What {preset.method} is fed: {source.name}",
+        title=f"What {preset.name} is fed: {source.name}",
         note=f"videos chosen by seed {seed}; cropped to {preset.augment.crop} pixels, "
         f"flip {'on' if preset.augment.flip else 'off'}, colour {preset.augment.color}",
     )
+
+
+def _answers(method: VideoPretext, sample: dict[str, Any], clip: int) -> str:
+    """The right answers about a clip, but for what its row is called anyway."""
+    said = []
+    for name, answers in method.questions.items():
+        label = int(sample[name][clip])
+        if label != UNASKED and answers[label] != method.kinds[clip]:
+            said.append(answers[label])
+    return ", ".join(said)

@@ -5,46 +5,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from selfsup_cli.runs import svg
-from selfsup_cli.runs.comparison import ComparedTable, Comparison
-from selfsup_cli.runs.html import (
-    document,
-    findings,
-    how,
-    measured,
-    panel_box,
-    scrolled,
-)
+from selfsup_cli.runs.comparison import DESCRIBED, REST, ComparedTable, Comparison
+from selfsup_cli.runs.html_parts import cell, findings, grid, how, measured, panel_box, scrolled
+from selfsup_cli.runs.html_parts import page as framed
 from selfsup_cli.runs.markup import Html, el, join
-from selfsup_cli.runs.tables import Cell, Column
-
-DESCRIBED = ("measured", "data", "metric", "layer", "features")
+from selfsup_cli.runs.tables import Said
 
 
 def page(comparison: Comparison) -> str:
     """The page of a comparison: what was set differently first, then the numbers."""
-    labels = comparison.labels
-    title = f"{', '.join(labels[:-1])} and {labels[-1]}"
     sections = {
-        "found": ("What was set differently", _settings(comparison)),
+        "settings": ("What was set differently", _settings(comparison)),
         "numbers": ("Numbers", _numbers(comparison)),
         "curves": ("Curves", _curves(comparison)),
         "findings": ("What each run found", _findings(comparison)),
         "repeat": ("Repeat them", _commands(comparison)),
     }
-    shown = {key: section for key, section in sections.items() if section[1]}
-    links = [el("li", el("a", name, href=f"#{key}")) for key, (name, _) in shown.items()]
-    head = el(
-        "header",
-        el("p", "selfsup report: runs side by side", class_="kicker"),
-        el("h1", title),
-        el("nav", el("ul", links), aria_label="On this page"),
-    )
-    body = [
-        el("section", el("h2", name, id=f"{key}-title"), content, id=key,
-           aria_labelledby=f"{key}-title")
-        for key, (name, content) in shown.items()
-    ]  # fmt: skip
-    return document(title, [head, *body], skip="Skip to the differences")
+    title = comparison.title
+    said: Said = [
+        (side.label, f"{side.report.job.replace('/', ' ')}, {side.report.created[:10]}")
+        for side in comparison.sides
+    ]
+    foot = "Made by selfsup from the report.json of each run."
+    return framed(title, "selfsup report: runs side by side", title, said, sections, foot)
 
 
 def _settings(comparison: Comparison) -> Html:
@@ -61,12 +44,8 @@ def _settings(comparison: Comparison) -> Html:
 def _differing(
     title: str, comparison: Comparison, rows: Sequence[tuple[str, tuple[str, ...]]]
 ) -> Html:
-    head = [el("th", name, scope="col") for name in ("setting", *comparison.labels)]
-    body = [
-        el("tr", el("th", path, scope="row"), [el("td", value, class_="long") for value in values])
-        for path, values in rows
-    ]
-    return scrolled(title, el("thead", el("tr", head)), el("tbody", body))
+    lines = [(path, *values) for path, values in rows]
+    return grid(title, ("setting", *comparison.labels), lines, class_="wide")
 
 
 def _numbers(comparison: Comparison) -> Html:
@@ -76,54 +55,55 @@ def _numbers(comparison: Comparison) -> Html:
 
 
 def _table(comparison: Comparison, one: ComparedTable, key: str) -> Html:
-    labels = [comparison.labels[index] for index in one.runs]
     end = svg.reach([m for row in one.rows for m in row])
     described = [column for column in one.table.columns if column.kind in DESCRIBED]
-    rest = [c for c in one.table.columns if c.kind in ("n", "chance", "thesis", "how")]
+    rest = [column for column in one.table.columns if column.kind in REST]
     head = [el("th", column.head, scope="col") for column in described]
-    head += [el("th", label, scope="col") for label in labels]
+    head += [el("th", comparison.labels[index], scope="col") for index in one.runs]
     if end is not None:
-        head.append(el("th", f"0 … {end} %, in this order", scope="col", class_="spreadcell"))
+        said = f"0 … {end} %" + (", one below the other" if len(one.runs) > 1 else "")
+        head.append(el("th", said, scope="col", class_="spreadcell"))
     if any(one.told):
         head.append(el("th", "told apart", scope="col"))
     head += [el("th", c.head, scope="col", class_="num" if c.number else None) for c in rest]
-    if one.apart:
+    if one.several_marks:
         head.append(el("th", "otherwise", scope="col"))
     rows = []
     for index, row in enumerate(one.rows):
-        cells = [_described(column, column.cells[index], first=column is described[0])
-                 for column in described]  # fmt: skip
-        cells += [el("td", measured(m), class_="value") for m in row]
+        cells = [
+            el("td" if place else "th", column.cells[index].text, scope=None if place else "row")
+            for place, column in enumerate(described)
+        ]
+        cells += [el("td", measured(m), class_="value stacked") for m in row]
         if end is not None:
             cells.append(el("td", [svg.spread(m, end) for m in row], class_="spreadcell"))
         if any(one.told):
             cells.append(el("td", one.told[index]))
-        cells += [
-            el("td", how.cell(c, c.cells[index], key), class_="num" if c.number else None)
-            for c in rest
-        ]
-        if one.apart:
+        cells += [el("td", cell(c, index, key), class_="num" if c.number else None) for c in rest]
+        if one.several_marks:
             cells.append(el("td", one.marks[index]))
         rows.append(el("tr", cells))
-    title = f"{comparison.heading(one)} · {one.table.title or one.rows[0][0].task}"
-    notes = [el("li", f"[{mark}] {note}") for mark, note in one.apart]
-    free = [el("li", f"may differ within a row — {note}") for note in one.free]
+    title = f"{comparison.heading(one)} · {one.title}"
     return join(
         scrolled(title, el("thead", el("tr", head)), el("tbody", rows)),
-        el("ul", notes, free, class_="apart") if notes or free else None,
+        _notes(one),
         how(one.table, key),
     )
 
 
-def _described(column: Column, cell: Cell, *, first: bool) -> Html:
-    return el("th", cell.text, scope="row") if first else el("td", cell.text)
+def _notes(one: ComparedTable) -> Html | None:
+    """What must be known before numbers of this table are compared."""
+    notes = [el("li", note) for note in one.notes()]
+    return el("ul", notes, class_="apart") if notes else None
 
 
 def _curves(comparison: Comparison) -> Html:
     boxes = [panel_box(name, lines) for name, lines in comparison.curves.items()]
     if not boxes:
         return Html()
-    said = "Drawn over each other whatever was set differently. Beside each run stands its last value."
+    said = (
+        "Drawn over each other whatever was set differently. Beside each run stands its last value."
+    )
     return join(el("p", said, class_="grey"), el("div", boxes, class_="panels"))
 
 

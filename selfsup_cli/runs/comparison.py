@@ -15,12 +15,15 @@ from selfsup_cli.errors import InputError
 from selfsup_cli.runs import tables
 from selfsup_cli.runs.curves import telling
 from selfsup_cli.runs.facts import Facts
-from selfsup_cli.runs.record import across
+from selfsup_cli.runs.record import NOT_SET, across
 from selfsup_cli.runs.report import Curve, Measurement, Report, above
-from selfsup_cli.runs.tables import Notes, Table, word
+from selfsup_cli.runs.tables import Notes, Table, interval, value, word
 from selfsup_cli.runs.text import plain
 
 SCHEMA = "selfsup.comparison/1"
+# The columns of a report's table that describe a row, and those that go with its numbers.
+DESCRIBED = ("measured", "data", "metric", "layer", "features")
+REST = ("n", "chance", "thesis", "how")
 
 # What may differ within a row, because it is not how the number was measured. It is said all the
 # same.
@@ -56,6 +59,36 @@ class ComparedTable:
     apart: tuple[tuple[str, str], ...]
     marks: tuple[str, ...]
 
+    @property
+    def several_marks(self) -> bool:
+        """Whether the rows are not all measured otherwise by the same runs in the same way."""
+        return len(set(self.marks)) > 1
+
+    @property
+    def title(self) -> str:
+        """What all rows share."""
+        return self.table.title or self.rows[0][0].task
+
+    def columns(self, labels: Sequence[str]) -> list[tuple[str, list[str], bool]]:
+        """Head, cells and whether they are numbers, of the columns of a table of plain text."""
+        described = [column for column in self.table.columns if column.kind in DESCRIBED]
+        rest = [column for column in self.table.columns if column.kind in REST]
+        out = [(column.head, [cell.text for cell in column.cells], False) for column in described]
+        for place, label in enumerate(labels):
+            cells = [f"{value(row[place])} ({interval(row[place])})" for row in self.rows]
+            out.append((label, [cell.removesuffix(" ()") for cell in cells], True))
+        if any(self.told):
+            out.append(("told apart", list(self.told), False))
+        out += [(c.head, [cell.text for cell in c.cells], c.number) for c in rest]
+        if self.several_marks:
+            out.append(("otherwise", list(self.marks), False))
+        return out
+
+    def notes(self) -> list[str]:
+        """What must be known before numbers of this table are compared, a sentence each."""
+        apart = [f"[{mark}] {note}" if self.several_marks else note for mark, note in self.apart]
+        return apart + [f"within a row the runs differ in {note}" for note in self.free]
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -76,13 +109,17 @@ class Comparison:
         """What the runs are called."""
         return tuple(side.label for side in self.sides)
 
+    @property
+    def title(self) -> str:
+        """All runs in a row: `a, b and c`."""
+        return _together(self.labels)
+
     def heading(self, compared: ComparedTable) -> str:
         """Which runs a table is about, and that they are alike in what matters."""
         names = [self.labels[index] for index in compared.runs]
         if len(names) == 1:
-            return f"Only {names[0]}" + (", or measured otherwise" if compared.apart else "")
-        who = f"{', '.join(names[:-1])} and {names[-1]}"
-        return f"{who}: measured alike"
+            return f"{names[0]} alone" + (", measured otherwise" if compared.apart else "")
+        return f"{_together(names)}, measured alike"
 
     def plain(self) -> dict[str, Any]:
         """As JSON data: every number with the run that it comes from."""
@@ -132,15 +169,29 @@ def compare(sides: Sequence[Side]) -> Comparison:
         )
     return Comparison(
         sides=tuple(sides),
-        settings=_across([_settings(side) for side in sides]),
+        settings=_common_settings(_across([_settings(side) for side in sides])),
         background=_across([_background(side) for side in sides]),
         tables=tuple(_compared(sides)),
         curves=_curves(sides),
     )
 
 
+def _together(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+
+
 def _across(facts: Sequence[Mapping[str, Any]]) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    return tuple((plain(path), tuple(map(plain, values))) for path, values in across(facts))
+    return tuple(
+        (plain(path), tuple(plain(shown).strip('"') for shown in values))
+        for path, values in across(facts)
+    )
+
+
+def _common_settings(
+    rows: tuple[tuple[str, tuple[str, ...]], ...],
+) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Without the settings that are the same wherever they exist: those of another kind of job."""
+    return tuple(row for row in rows if len({*row[1]} - {NOT_SET}) > 1)
 
 
 def _settings(side: Side) -> dict[str, Any]:
@@ -217,7 +268,7 @@ def _fingerprints(report: Report, *, everything: bool = False) -> dict[str, Any]
 
     What a network was pretrained on is not among them: it is compared, not part of the measure.
     """
-    found, rest = tables.parts(report.data)
+    found, rest = tables.data_parts(report.data)
     if report.job.startswith("pretrain/") and not everything:
         found = {name: part for name, part in found.items() if name != "train"}
     if not found:
@@ -234,13 +285,9 @@ def _table(
     rows: Sequence[tuple[list[_Entry], list[list[_Entry]]]],
 ) -> ComparedTable:
     notes: Notes[str] = Notes()
-    marks = []
-    for row, others in rows:
-        found = [
-            _difference(row[0], entry, sides[entry.run].label) for one in others for entry in one
-        ]
-        marks.append("".join(f"[{notes.mark(text)}]" for text in found))
-    common = [row[0].measurement.model_copy(update={"protocol": _common(row)}) for row, _ in rows]
+    found = [[_difference(sides, row, other) for other in others] for row, others in rows]
+    marks = ["".join(f"[{notes.mark(text)}]" for text in own) for own in found]
+    common = [_common([entry.measurement for entry in row]) for row, _ in rows]
     numbers = [tuple(entry.measurement for entry in row) for row, _ in rows]
     labels = [sides[run].label for run in runs]
     return ComparedTable(
@@ -254,20 +301,26 @@ def _table(
     )
 
 
-def _common(row: Sequence[_Entry]) -> dict[str, Any]:
-    """What the protocols of a row say alike; what came out along the way is left out."""
-    protocols = [tables.protocol(entry.measurement) for entry in row]
-    return tables.split_protocols(protocols)[0]
-
-
-def _difference(mine: _Entry, other: _Entry, label: str) -> str:
-    """How `other` was measured otherwise than `mine`."""
-    keys = [key for key in {**mine.core, **other.core} if _said(mine, key) != _said(other, key)]
-    differs = "; ".join(
-        f"{plain(key.replace('_', ' '))} {_said(mine, key)} here, {_said(other, key)} there"
-        for key in keys
+def _common(row: Sequence[Measurement]) -> Measurement:
+    """The first of a row, with what all of it says alike of the protocol and of the thesis."""
+    first = row[0]
+    shared, _ = tables.split_protocols([tables.protocol(m) for m in row])
+    alike = all(m.published == first.published for m in row)
+    return first.model_copy(
+        update={"protocol": shared, "published": first.published if alike else None}
     )
-    return f"{label} measured it otherwise: {differs or 'twice'}"
+
+
+def _difference(sides: Sequence[Side], mine: Sequence[_Entry], other: Sequence[_Entry]) -> str:
+    """How the runs of `other` measured the same otherwise than those of `mine`."""
+    a, b = mine[0], other[0]
+    differs = "; ".join(
+        f"{plain(key.replace('_', ' '))} {_said(a, key)} here, {_said(b, key)} there"
+        for key in {**a.core, **b.core}
+        if _said(a, key) != _said(b, key)
+    )
+    who = _together([sides[entry.run].label for entry in other])
+    return f"{who} measured otherwise: {differs or 'the same a second time'}"
 
 
 def _said(entry: _Entry, key: str) -> str:
@@ -280,8 +333,8 @@ def _told(labels: Sequence[str], row: Sequence[Measurement]) -> str:
         return ""
     best = max(range(len(row)), key=lambda index: row[index].value)
     if all(above(row[best], m) for index, m in enumerate(row) if index != best):
-        return f"{labels[best]} is higher"
-    return "intervals overlap"
+        return f"{labels[best]} higher"
+    return "overlap"
 
 
 def _differing(labels: Sequence[str], rows: Sequence[Sequence[Measurement]]) -> tuple[str, ...]:

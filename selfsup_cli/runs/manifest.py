@@ -56,6 +56,14 @@ def problems(folder: Path) -> list[str]:
     return found
 
 
+def checksum(folder: Path, name: str) -> str | None:
+    """The SHA-256 that the manifest of `folder` has for a file; None if it does not list it."""
+    try:
+        return str(json.loads((folder / NAME).read_bytes())["files"][name]["sha256"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def _files(folder: Path) -> Iterator[tuple[str, Path]]:
     for place, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]

@@ -16,9 +16,9 @@ from selfsup_cli.runs.tables import (
     Said,
     Table,
     class_tables,
+    data_parts,
     duration,
     facts,
-    parts,
     tables,
 )
 from selfsup_cli.runs.text import plain
@@ -26,8 +26,8 @@ from selfsup_cli.runs.text import plain
 SPARK_WIDTH = 24
 # What Markdown would read as its own, also within a word.
 _SPECIAL = re.compile(r"([\\`*_\[\]|~])")
-# What it would read as the beginning of a list or a heading.
-_LEADING = re.compile(r"^(\s*\d*)([.)+#-])(?=[\s#]|$)")
+# What it would read as the beginning of a list, a heading or a rule.
+_LEADING = re.compile(r"^(\s*\d*)([.)+#-])(?=[\s#-]|$)")
 
 
 def page(report: Report, about: Facts | None = None, *, pictures: str | None = "") -> str:
@@ -61,7 +61,8 @@ def page(report: Report, about: Facts | None = None, *, pictures: str | None = "
 
 def escaped(text: object) -> str:
     """`text` as text: nothing in it is read as Markdown or HTML."""
-    return _LEADING.sub(r"\1\\\2", _SPECIAL.sub(r"\\\1", escape(plain(text), quote=False)))
+    said = escape(plain(text).strip(), quote=False)
+    return _LEADING.sub(r"\1\\\2", _SPECIAL.sub(r"\\\1", said))
 
 
 def grid(head: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[bool]) -> str:
@@ -129,7 +130,12 @@ def _table(table: Table) -> list[str]:
     ]
     rows = zip(*columns, strict=True)
     title = table.title or table.measurements[0].task
-    blocks = [f"**{escaped(title)}**", grid(head, rows, [c.number for c in table.columns])]
+    right = [column.number for column in table.columns]
+    return [f"**{escaped(title)}**", grid(head, rows, right), how(table)]
+
+
+def how(table: Table) -> str:
+    """How the numbers of a table were measured, and what is printed beside them."""
     notes = []
     if table.intervals:
         notes.append(f"- interval: {escaped('; '.join(table.intervals))}")
@@ -139,7 +145,7 @@ def _table(table: Table) -> list[str]:
         notes.append(f"- [{mark}]: {said_inline(rest) if rest else 'nothing else'}")
     for mark, note in table.published:
         notes.append(f"- thesis [{mark}]: {escaped(note)}")
-    return [*blocks, "\n".join(notes)]
+    return "\n".join(notes)
 
 
 def _class_name(table: ClassTable) -> str:
@@ -178,7 +184,7 @@ def _left_out(report: Report, about: Facts) -> list[str]:
 
 
 def _data(report: Report) -> list[str]:
-    found, rest = parts(report.data)
+    found, rest = data_parts(report.data)
     said: Said = [
         (name, ", ".join(f"{k} {v}" for k, v in facts(part))) for name, part in found.items()
     ]

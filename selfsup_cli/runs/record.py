@@ -14,6 +14,7 @@ from selfsup_cli.errors import InputError
 State = Literal["created", "running", "preempted", "failed", "diverged", "complete"]
 ENDED: frozenset[State] = frozenset({"preempted", "failed", "diverged", "complete"})
 MOST_LISTED = 20
+NOT_SET = "(not set)"
 
 
 class _Record(BaseModel):
@@ -117,7 +118,7 @@ def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 def _shown(leaves: dict[str, Any], path: str) -> str:
     if path not in leaves:
-        return "(not set)"
+        return NOT_SET
     value = leaves[path]
     # 1 and 1.0 are the same setting, as the YAML of a preset may say either.
     if isinstance(value, float) and value.is_integer():

@@ -7,6 +7,7 @@ of it below the panel.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -21,6 +22,7 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 54, 10, 10, 36
 DENSE = 60
 SMOOTH = 40
 COLOURS, DASHES = 6, 4
+_LARGEST = sys.float_info.max
 # Points that say their value when they are pointed at.
 _ASKED = 40
 
@@ -148,7 +150,8 @@ def spread(m: Measurement, end: int) -> Html:
 
 def _share(value: float, start: float, end: float) -> float:
     """Where `value` lies between `start` (0) and `end` (1), halved as differences may overflow."""
-    return (value / 2 - start / 2) / (end / 2 - start / 2)
+    span = end / 2 - start / 2
+    return (value / 2 - start / 2) / span if span else 0.0
 
 
 def _path(points: Sequence[tuple[float, float]]) -> str:
@@ -166,7 +169,7 @@ def _ticks(low: float, high: float, about: int = 4) -> list[float]:
     """Round numbers that reach from `low` or below to `high` or above; at least two."""
     if not high > low:
         room = abs(low) * 0.1 or 0.5
-        low, high = low - room, high + room
+        low, high = max(low - room, -_LARGEST), min(high + room, _LARGEST)
     rough = (high - low) / about
     if not 1e-290 < rough < 1e290:
         return [low, high]

@@ -280,7 +280,7 @@ def facts(given: dict[str, Any], *, full: bool = False) -> Said:
     return said
 
 
-def parts(data: dict[str, Any]) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
+def data_parts(data: dict[str, Any]) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
     """What a report says of its data: the parts (train, test …), and what it says besides."""
     found = {name: part for name, part in data.items() if isinstance(part, dict) and "name" in part}
     return found, {name: item for name, item in data.items() if name not in found}

@@ -13,7 +13,7 @@ import torch
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from selfsup_cli.config.temporal import ClipAugmentation
+    from selfsup_cli.config.video import ClipAugmentation
 
 _BRIGHTNESS = 32 / 255
 _SATURATION = (0.5, 1.5)
@@ -53,6 +53,15 @@ def augment(clips: Tensor, settings: ClipAugmentation, g: torch.Generator, *, gr
         x = _recolor(x.div_(255), uniform(4, b, 1, frames, 1, 1))
         return x.mul_(2).sub_(1)
     return _to_unit(x)
+
+
+def quarter_turns(clips: Tensor, turns: Tensor) -> Tensor:
+    """Turn clips `[B, 3, T, S, S]` by `turns` (int64 `[B]`) quarter turns, counter-clockwise."""
+    out = torch.empty_like(clips)
+    for k in range(4):
+        chosen = turns % 4 == k
+        out[chosen] = torch.rot90(clips[chosen], k, (3, 4))
+    return out
 
 
 @torch.no_grad()

@@ -172,6 +172,18 @@ def draw(n: int, settings: TimeTransformations, g: torch.Generator) -> list[Time
     return clips
 
 
+def random_clip(n: int, frames: int, max_skip: int, g: torch.Generator) -> Indices:
+    """A clip from anywhere in the video, for training on labels: `[frames]`.
+
+    Every `skip`-th frame is kept, skip = max(1, min(⌊n / frames⌋, max_skip)); ρ ~ U{0 … n −
+    frames·skip}. A video shorter than a clip is repeated from its beginning.
+    """
+    if n < frames:
+        return np.arange(frames, dtype=np.int64) % n
+    skip = max(1, min(n // frames, max_skip))
+    return _integer(0, n - frames * skip, g) + skip * np.arange(frames, dtype=np.int64)
+
+
 def evenly_spaced_clips(n: int, frames: int, max_skip: int, count: int | None) -> Indices:
     """Clips that cover a video for evaluation: indices `[clips, frames]`, without randomness.
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from selfsup_cli.config.finding import builtin_root
+from selfsup_cli.config.jobs import JOBS
 from selfsup_cli.config.presets import list_presets, resolve
 
 
@@ -18,7 +19,7 @@ def test_list_names_every_preset(selfsup: Callable[..., Any]) -> None:
     assert names == [one.name for one in list_presets()]
     data = json.loads(selfsup("presets", "list", "--json").out)["data"]
     assert [one["name"] for one in data["presets"]] == names
-    assert {one["job"] for one in data["presets"]} == {"pretrain/temporal", "probe", "retrieve"}
+    assert {one["job"] for one in data["presets"]} == set(JOBS)
 
 
 def test_a_preset_of_ones_own_is_listed_and_one_that_is_wrong_says_so(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -153,6 +154,58 @@ def test_findings_pictures_curves_and_files_left_out() -> None:
     assert "left out  40 of the files or clips:" in lines
     assert "          0.mp4: is cut off" in lines
     assert "          … and 30 more (report.json)" in lines
+
+
+def test_of_the_curves_a_handful_is_shown_unless_asked_for_all() -> None:
+    names = [
+        "loss", "loss_motion", "acc_motion", "acc_speed", "lr", "heldout_motion",
+        "heldout_motion_warp", "heldout_speed", "heldout_speed_x2", "embedding_rank",
+        "knn_accuracy", "knn_accuracy_before",
+    ]  # fmt: skip
+    curves = [
+        Curve(name=name, x_label="epoch", y_label="y", points=[(0, 1.0), (1, 2.0)])
+        for name in names
+    ]
+    text = shown.show(a_report(curves=curves))
+    few = ["loss", "acc_motion", "acc_speed", "heldout_motion", "heldout_speed", "knn_accuracy"]
+    assert re.findall(r"^curve +(\S+)", text, re.MULTILINE) == few
+    assert "… and 6 more (-v, report.html)" in text
+    text = shown.show(a_report(curves=curves), verbose=True)
+    assert re.findall(r"^curve +(\S+)", text, re.MULTILINE) == names
+    assert "more" not in text
+    only = shown.show(a_report(curves=curves[4:5]))
+    assert re.findall(r"^curve +(\S+)", only, re.MULTILINE) == ["lr"]
+
+
+def test_what_came_out_along_the_way_is_no_part_of_the_protocol() -> None:
+    def probe(training: float, layer: str) -> Measurement:
+        found = {"training_accuracy": training, "per_class": ["a: 1.0 %", "b: 2.0 %"]}
+        return number(450, layer=layer, protocol={**PROTOCOL, **found})
+
+    text = shown.show(a_report(probe(98.4375, "conv4"), probe(50.0, "conv5")))
+    assert row(text, "conv4", "45.0 %").split()[-1] == "98.4"
+    assert row(text, "conv5", "45.0 %").split()[-1] == "50.0"
+    assert "per class" not in text
+    assert "[A]" not in text
+    # What is not what it seems is shown as it is.
+    odd = number(450, protocol={"training_accuracy": "high", "per_class": ["a: good"]})
+    assert "training accuracy high, per class a: good" in shown.show(a_report(odd))
+
+
+def test_tasks_have_tables_of_their_own() -> None:
+    other = number(30, protocol={"k": 5}).model_copy(update={"task": "monitor"})
+    text = shown.show(a_report(number(450), other))
+    assert text.count("linear probe · motion, test · top-1 accuracy") == 2
+    assert "protocol  k 5" in text.splitlines()
+
+
+def test_parts_of_the_data_have_lines_of_their_own_and_pages_are_named(tmp_path: Path) -> None:
+    (tmp_path / "report.html").touch()
+    data = {"train": {"name": "motion", "videos": 64}, "fingerprint": "ab" * 32}
+    lines = shown.show(a_report(data=data), folder=tmp_path).splitlines()
+    assert "data      train: name motion, videos 64" in lines
+    assert "data      fingerprint abababababab…" in lines
+    assert "page      report.html" in lines
 
 
 def test_on_a_narrow_terminal_no_column_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from selfsup_cli import __version__
+from selfsup_cli.config.registry import METHODS
 
 ROOT = Path(__file__).resolve().parents[2]
 Process = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -41,7 +42,8 @@ def test_version_and_usage_errors(process: Process) -> None:
     told = process("pretrain", "temporl")
     assert (told.returncode, told.stdout) == (2, "")
     assert told.stderr == (
-        "selfsup: error: unknown method 'temporl' (did you mean 'temporal'?); known are: temporal\n"
+        "selfsup: error: unknown method 'temporl' (did you mean 'temporal'?); known are: "
+        f"{', '.join(METHODS)}\n"
     )
 
 
@@ -53,6 +55,7 @@ def test_nothing_that_answers_at_once_imports_torch() -> None:
         "presets validate nowhere.yaml", "presets schema", "pretrain temporl",
         "pretrain temporal --arhc x", "pretrain temporal --arch c3dd --lr x",
         "pretrain temporal --preset temporal/nothing", "probe --layer conv44 --json",
+        "doctor --help", "completion zsh", "completion bush",
     ]  # fmt: skip
     done = subprocess.run(
         [sys.executable, "-c", DRIVER],

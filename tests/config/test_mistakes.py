@@ -17,16 +17,12 @@ from hypothesis import strategies as st
 
 from selfsup_cli.config.document import parse, write
 from selfsup_cli.config.jobs import JOBS
-from selfsup_cli.config.presets import dump, resolve
+from selfsup_cli.config.presets import default_preset, dump, resolve
 from selfsup_cli.config.problems import PresetError, Problem
 from selfsup_cli.config.schema import schema
 
 Path_ = tuple[str, ...]
-NAMES = {
-    "pretrain/temporal": "temporal/c3d",
-    "probe": "probe/temporal",
-    "retrieve": "retrieve/temporal",
-}
+NAMES = {job: default_preset(job, {}, {}) for job in JOBS}
 WHOLE = {
     job: resolve(job, preset=name, env={}).preset.model_dump(mode="json")
     for job, name in NAMES.items()

@@ -14,7 +14,6 @@ from selfsup_cli.config.presets import (
     Resolved,
     copy_preset,
     default_preset,
-    differences,
     dump,
     identity,
     job_of,
@@ -490,17 +489,6 @@ def test_identity_leaves_out_what_cannot_change_the_result() -> None:
     assert "machine" not in identity(plain)
     for change in ("optim.lr=1", "data.source=motion", "time.speeds=2", "train.seed=1"):
         assert identity(plain) != identity(pretrain(preset="temporal/c3d", sets=[change]))
-
-
-def test_differences_are_dotted() -> None:
-    one = identity(pretrain())
-    two = identity(pretrain(preset="temporal/c3d", sets=["optim.lr=0.5", "time.kinds=[speed]"]))
-    assert differences(one, two) == [
-        "time.kinds: ['speed', 'random', 'periodic', 'warp'] → ['speed']",
-        "optim.lr: 0.0003 → 0.5",
-    ]
-    assert differences(one, one) == []
-    assert differences({"a": 1}, {"b": {"c": 2}}) == ["a: 1 → None", "b.c: None → 2"]
 
 
 def test_a_copy_is_the_users_own(tmp_path: Path) -> None:

@@ -17,14 +17,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from selfsup_cli.data.hdf5 import StructureError, check_structure
 from selfsup_cli.errors import InputError, MachineError
 from selfsup_cli.evaluation import cache as caches
 from selfsup_cli.evaluation.cache import (
-    CorruptShardError,
     FeatureCache,
     build_shard,
     cache_root,
-    check_structure,
     key_of,
     plan_shards,
 )
@@ -272,7 +271,7 @@ def test_refuses_files_that_are_not_as_we_write_them(
     path = tmp_path / "shard.h5"
     with h5py.File(path, "w") as file:
         build(file)
-    with pytest.raises(CorruptShardError, match=said):
+    with pytest.raises(StructureError, match=said):
         structure(path, {"a": ("f4", (4, 4))})
 
 
@@ -281,7 +280,7 @@ def test_refuses_a_shape_that_the_file_cannot_hold(tmp_path: Path) -> None:
     huge = (1 << 20, 1 << 20)
     with h5py.File(path, "w") as file:
         file.create_dataset("a", huge, "f4", chunks=(1, 1024))
-    with pytest.raises(CorruptShardError, match="more data than the file can hold"):
+    with pytest.raises(StructureError, match="more data than the file can hold"):
         structure(path, {"a": ("f4", huge)})
 
 

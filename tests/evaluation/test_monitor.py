@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from torch import Tensor
 from selfsup_cli.data.loader import ClipPlan
 from selfsup_cli.errors import InputError
 from selfsup_cli.evaluation.monitor import (
+    Predict,
     PretextAccuracy,
     embedding_health,
     knn_accuracy,
@@ -21,8 +23,8 @@ from selfsup_cli.evaluation.monitor import (
     question,
 )
 
-KINDS = ("speed", "reversed", "constant")
 SPEEDS = 2
+QUESTIONS = {"motion": ("speed", "reversed", "constant"), "speed": ("×1", "×2")}
 
 
 def plan(n: int, g: torch.Generator) -> ClipPlan:
@@ -34,31 +36,34 @@ def plan(n: int, g: torch.Generator) -> ClipPlan:
     return ClipPlan(frames, {"motion": np.arange(3), "speed": np.array([kappa, -1, -1])})
 
 
-def oracle(clips: Tensor) -> tuple[Tensor | None, Tensor | None]:
+def oracle(clips: Tensor, labels: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Reads the frame numbers that the source writes into the corner of its frames."""
     steps = clips[:, 0, :, 15, 15].int().diff(dim=1)[:, 0]
     motion = torch.where(steps == 0, 2, (steps < 0).long())
     speed = (steps.abs() == 2).long()
     eye = torch.eye(3)
-    return eye[motion], torch.eye(SPEEDS)[speed]
+    # Labels come with their own clips.
+    assert torch.equal(labels["motion"], motion)
+    assert (labels["speed"] == torch.where(motion == 0, speed, -1)).all()
+    return {"motion": eye[motion], "speed": torch.eye(SPEEDS)[speed]}
 
 
-def constant(clips: Tensor) -> tuple[Tensor | None, Tensor | None]:
-    return torch.tensor([0.0, 1, 0]).expand(len(clips), 3), None
+def constant(clips: Tensor, labels: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {"motion": torch.tensor([0.0, 1, 0]).expand(len(clips), 3)}
 
 
-def check(predict: object, source: ToySource, **settings: int) -> PretextAccuracy:
+def check(
+    predict: Predict, source: ToySource, asked: Sequence[str] = ("motion", "speed"), **settings: int
+) -> PretextAccuracy:
+    questions = {name: answers for name, answers in QUESTIONS.items() if name in asked}
     return pretext_accuracy(
-        predict, source, plan, kinds=KINDS, speeds=SPEEDS, size=(16, 20),  # type: ignore[arg-type]
-        hardware=CPU, seed=0, **settings,
-    )  # fmt: skip
+        predict, source, plan, questions=questions, size=(16, 20), hardware=CPU, seed=0, **settings
+    )
 
 
 @pytest.mark.parametrize(("workers", "batch"), [(0, 32), (0, 5), (2, 7)])
 def test_an_oracle_is_always_right(workers: int, batch: int) -> None:
     found = check(oracle, ToySource([40] * 12), workers=workers, batch=batch)
-    assert found.motion is not None
-    assert found.speed is not None
     names = [score.name for score in found.scores()]
     assert names == [
         "motion", "motion speed", "motion reversed", "motion constant", "speed", "speed ×1",
@@ -67,22 +72,21 @@ def test_an_oracle_is_always_right(workers: int, batch: int) -> None:
     assert all(score.value == 1 for score in found.scores())
     assert found.metrics()["heldout_speed_x2"] == 1
     assert found.metrics()["heldout_motion_constant"] == 1
-    assert found.motion.overall.clips == 12 * 2 * 3
-    assert len(found.motion.overall.shares) == 12
-    assert (found.motion.confusion == 24 * np.eye(3)).all()
-    assert found.speed.overall.clips == 24
+    assert found.questions["motion"].overall.clips == 12 * 2 * 3
+    assert len(found.questions["motion"].overall.shares) == 12
+    assert (found.questions["motion"].confusion == 24 * np.eye(3)).all()
+    assert found.questions["speed"].overall.clips == 24
     assert [finding.verdict for finding in found.findings()] == ["good", "good"]
 
 
 def test_a_constant_answer_is_at_chance_and_that_is_said() -> None:
-    found = check(constant, ToySource([40] * 12))
-    assert found.motion is not None
-    assert found.speed is None
-    assert found.motion.overall.value == pytest.approx(1 / 3)
-    assert found.motion.overall.chance == pytest.approx(1 / 3)
-    assert found.motion.overall.above_chance is False
+    found = check(constant, ToySource([40] * 12), asked=["motion"])
+    assert list(found.questions) == ["motion"]
+    assert found.questions["motion"].overall.value == pytest.approx(1 / 3)
+    assert found.questions["motion"].overall.chance == pytest.approx(1 / 3)
+    assert found.questions["motion"].overall.above_chance is False
     # Knowing one answer by always giving it is no better than the rate at which it is given.
-    _, backwards, _ = found.motion.by_answer
+    _, backwards, _ = found.questions["motion"].by_answer
     assert (backwards.value, backwards.chance) == (1, 1)
     (finding,) = found.findings()
     assert finding.verdict == "bad"
@@ -93,18 +97,17 @@ def test_a_constant_answer_is_at_chance_and_that_is_said() -> None:
 def test_chance_of_the_speed_is_that_of_the_clips_that_were_drawn() -> None:
     # Of ten videos eight are too short for the second speed.
     found = check(oracle, ToySource([12] * 8 + [64] * 2), draws=8)
-    assert found.speed is not None
-    assert 0.8 < found.speed.overall.chance < 1
-    truth = found.speed.confusion.sum(1)
-    assert found.speed.overall.chance == pytest.approx(truth[0] / truth.sum())
+    assert 0.8 < found.questions["speed"].overall.chance < 1
+    truth = found.questions["speed"].confusion.sum(1)
+    assert found.questions["speed"].overall.chance == pytest.approx(truth[0] / truth.sum())
 
 
 def test_the_same_clips_are_drawn_at_every_check() -> None:
     seen: list[Tensor] = []
 
-    def remember(clips: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    def remember(clips: Tensor, labels: Mapping[str, Tensor]) -> dict[str, Tensor]:
         seen.append(clips)
-        return oracle(clips)
+        return oracle(clips, labels)
 
     for _ in range(2):
         check(remember, ToySource([40] * 9), videos=4)
@@ -116,8 +119,7 @@ def test_unreadable_videos_are_left_out_and_counted(caplog: pytest.LogCaptureFix
     source = ToySource([40] * 6, broken=("toy/002.avi", "toy/004.avi"))
     found = check(oracle, source)
     assert found.unreadable == 2
-    assert found.motion is not None
-    assert len(found.motion.overall.shares) == 4
+    assert len(found.questions["motion"].overall.shares) == 4
     assert all(score.value == 1 for score in found.scores())
     assert "toy/002.avi" in caplog.text
     with pytest.raises(InputError, match="no held-out video"):

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from selfsup_cli.config.temporal import PretrainTemporal, TimeTransformations
-from selfsup_cli.methods.temporal import NO_SPEED, Temporal, losses, plan
+from selfsup_cli.methods.pretext import UNASKED, losses
+from selfsup_cli.methods.temporal import Plan, Temporal
 from selfsup_cli.randomness import generator
 
 KINDS = ["speed", "random", "periodic", "warp"]
@@ -29,34 +30,39 @@ def test_plan_labels_say_what_was_done(
 ) -> None:
     kinds = ["speed", *(kind for kind in KINDS[1:] if kind in others)]
     chosen = TimeTransformations(kinds=kinds, speed_on_periodic=on_periodic)
-    drawn = plan(chosen, n, generator(seed, "test"))
+    drawn = Plan(chosen)(n, generator(seed, "test"))
     assert drawn.frames.shape == (len(kinds), 16)
     assert drawn.frames.min() >= 0
     assert drawn.frames.max() < n
-    assert drawn.labels["motion"].tolist() == list(range(len(kinds)))
+    if len(kinds) > 1:
+        assert drawn.labels["motion"].tolist() == list(range(len(kinds)))
+    else:
+        assert "motion" not in drawn.labels
     speeds = dict(zip(kinds, drawn.labels["speed"].tolist(), strict=True))
     assert set(np.diff(drawn.frames[0])) == {2 ** speeds["speed"]}
     for kind in kinds[1:]:
-        expected = speeds["speed"] if kind == "periodic" and on_periodic else NO_SPEED
+        expected = speeds["speed"] if kind == "periodic" and on_periodic else UNASKED
         assert speeds[kind] == expected
 
 
 def test_losses_are_equation_5_1() -> None:
     g = generator(0, "logits")
-    motion, speed = torch.randn(8, 4, generator=g), torch.randn(8, 4, generator=g)
+    logits = {"motion": torch.randn(8, 4, generator=g), "speed": torch.randn(8, 4, generator=g)}
     batch = {
         "motion": torch.tensor([0, 1, 2, 3] * 2),
         "speed": torch.tensor([2, -1, -1, -1, 0, -1, -1, -1]),
     }
-    out = losses(motion, speed, batch)
+    out = losses(logits, batch)
     by_hand = 0.0
     for row in range(8):
-        p = torch.softmax(motion[row].double(), 0)[batch["motion"][row]]
+        p = torch.softmax(logits["motion"][row].double(), 0)[batch["motion"][row]]
         by_hand -= math.log(float(p)) / 8
     for row in (0, 4):
-        p = torch.softmax(speed[row].double(), 0)[batch["speed"][row]]
+        p = torch.softmax(logits["speed"][row].double(), 0)[batch["speed"][row]]
         by_hand -= math.log(float(p)) / 2
     assert float(out["loss"]) == pytest.approx(by_hand, rel=1e-5)
+    right = (logits["motion"].argmax(1) == batch["motion"]).float().mean()
+    assert float(out["acc_motion"]) == pytest.approx(float(right))
 
 
 def tiny(**time: object) -> PretrainTemporal:
@@ -86,9 +92,10 @@ def tiny(**time: object) -> PretrainTemporal:
 def test_heads_follow_the_kinds(time: dict[str, object], motions: int, speeds: int) -> None:
     method = Temporal(tiny(**time)).eval()
     clips = torch.randint(0, 256, (2, 3, 16, 32, 32), dtype=torch.uint8)
-    motion, speed = method.predict(clips)
-    assert (0 if motion is None else motion.shape[1]) == motions
-    assert (0 if speed is None else speed.shape[1]) == speeds
+    found = method.predict(clips, {})
+    assert {name: logits.shape[1] for name, logits in found.items()} == {
+        name: size for name, size in (("motion", motions), ("speed", speeds)) if size
+    }
 
 
 def test_the_seed_decides_the_weights_and_global_randomness_does_not() -> None:

@@ -444,7 +444,8 @@ def test_the_manifest_lists_all_and_notices_everything(tmp_path: Path) -> None:
     assert run.complete
     record = json.loads((run.path / "manifest.json").read_text())
     assert set(record["files"]) == {
-        "run.json", "preset.yaml", "report.json", "backbone.safetensors", "pictures/curves.png",
+        "run.json", "preset.yaml", "report.json", "report.html", "report.md",
+        "backbone.safetensors", "pictures/curves.png",
     }  # fmt: skip
     assert record["mutable"] == ["metrics.jsonl", "run.lock", "status.json"]
     assert run.problems() == []

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from selfsup_cli.config.temporal import ClipAugmentation
+from selfsup_cli.config.video import ClipAugmentation
 from selfsup_cli.transforms import clips as module
 from selfsup_cli.transforms.clips import augment, center
 

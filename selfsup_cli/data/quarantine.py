@@ -1,0 +1,51 @@
+"""`quarantine.jsonl`: files that are known to be bad, one `{"path": …, "reason": …}` a line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from selfsup_cli.data.source import LeftOut
+from selfsup_cli.data.tables import lines_of
+from selfsup_cli.errors import InputError
+from selfsup_cli.runs import atomic
+
+
+def read(path: Path) -> dict[str, str]:
+    """The reason for each path that a quarantine file names; InputError for any other file."""
+    reasons: dict[str, str] = {}
+    for where, line in lines_of(path):
+        try:
+            entry = json.loads(line)
+            reasons[str(entry["path"])] = str(entry.get("reason", "no reason given"))
+        except (ValueError, TypeError, KeyError, AttributeError):
+            raise InputError(
+                f'{where}: not a quarantine entry, {{"path": …, "reason": …}}', kind="quarantine"
+            ) from None
+    return reasons
+
+
+def check_replaceable(path: Path) -> None:
+    """Raise `InputError` if there is a file at `path` that is no quarantine file."""
+    if not path.exists():
+        return
+    try:
+        read(path)
+    except InputError as error:
+        raise InputError(
+            f"{path} is not a quarantine file and is not overwritten ({error}); "
+            "name another file with --out",
+            kind="not-ours",
+        ) from error
+
+
+def write(path: Path, bad: Iterable[LeftOut]) -> None:
+    """Write a quarantine file, instead of an older one.
+
+    Raises `InputError` if a file of another kind is in its place, `MachineError` if it cannot be
+    written.
+    """
+    check_replaceable(path)
+    rows = ({"path": out.id, "reason": out.reason} for out in bad)
+    atomic.write_text(path, "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows))

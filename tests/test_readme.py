@@ -1,0 +1,75 @@
+"""What the README tells a user to type works as typed."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SMALL = (
+    "data.motion.videos=16",
+    "data.motion.test_videos=8",
+    "data.motion.side=32",
+)
+# The README's commands train for minutes; here they are cut to a few steps of a tiny network.
+CUT = {
+    "pretrain": (
+        *SMALL, "train.max_steps=2", "train.batch_size=4", "network.width=0.125",
+        "augment.resize=[32, 32]", "augment.crop=32", "monitor.videos=4", "monitor.knn_videos=8",
+    ),
+    "visualize": (*SMALL, "augment.resize=[32, 32]", "augment.crop=32"),
+    "probe": (*SMALL, "probe.epochs=2", "clips.train=1", "clips.test=1"),
+    "retrieve": (*SMALL, "neighbours.clips=1"),
+}  # fmt: skip
+ABSENT = ("--data kinetics", "--dataset ucf101")
+
+
+def commands(path: Path) -> list[str]:
+    """The `selfsup` lines of the `sh` blocks, in order."""
+    blocks = re.findall(r"```sh\n(.*?)```", path.read_text(), re.DOTALL)
+    lines = [line for block in blocks for line in block.splitlines()]
+    return [line for line in lines if line.startswith("selfsup ")]
+
+
+def test_every_command_of_the_readme_runs(tmp_path: Path) -> None:
+    typed = commands(ROOT / "README.md")
+    assert len(typed) >= 12
+    environment = {**os.environ, "SELFSUP_RUNS": str(tmp_path / "runs"), "OMP_NUM_THREADS": "1"}
+    for line in typed:
+        verb, *arguments = shlex.split(line)[1:]
+        if verb == "pretrain" and "--arch" in arguments and "--dry-run" in arguments:
+            cut: tuple[str, ...] = SMALL
+        else:
+            cut = CUT.get(verb, ())
+        sets = [part for setting in cut for part in ("--set", setting)]
+        # --epochs of the README and train.max_steps do not contradict each other.
+        done = subprocess.run(
+            [sys.executable, "-m", "selfsup_cli", verb, *arguments, *sets],
+            cwd=tmp_path, env=environment, capture_output=True, text=True,
+        )  # fmt: skip
+        if any(part in line for part in ABSENT):
+            assert done.returncode == 2, line
+            assert "SELFSUP_DATA" in done.stderr, line
+        else:
+            assert done.returncode == 0, f"{line}\n{done.stderr}"
+    assert (tmp_path / "pretext.png").read_bytes()[:4] == b"\x89PNG"
+    assert (tmp_path / "mine.yaml").is_file()
+
+
+def test_links_and_pictures_of_the_readme_exist() -> None:
+    text = (ROOT / "README.md").read_text()
+    for target in re.findall(r"\]\(([^)#]+)\)", text):
+        if "://" not in target:
+            assert (ROOT / target).is_file(), target
+
+
+@pytest.mark.parametrize("command", ["selfsup pretrain temporal --data motion --run demo"])
+def test_the_demo_types_what_the_readme_says(command: str) -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    assert f"$(BIN)/{command}\n" in makefile

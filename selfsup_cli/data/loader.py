@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -176,7 +177,7 @@ class EpochLoader:
             persistent_workers=workers > 0,
             generator=own,
             prefetch_factor=4 if workers else None,
-            worker_init_fn=_worker if workers else None,
+            worker_init_fn=quiet_worker if workers else None,
         )
 
     def __len__(self) -> int:
@@ -206,12 +207,14 @@ class Loader(Protocol):
     def epoch(self, epoch: int, start: int = 0) -> Iterator[dict[str, Any]]: ...
 
 
-def _worker(number: int) -> None:
-    """Loader processes leave signals to their parent and keep to one thread each."""
-    import signal
+def quiet_worker(number: int) -> None:
+    """Loader processes leave signals to their parent and keep to one thread each.
 
+    A signal for the whole process group (Ctrl-C, `timeout`, a scheduler) must not take the batches
+    away from under a parent that is about to save.
+    """
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
-        signal.signal(signum, signal.SIG_IGN if signum == signal.SIGINT else signal.SIG_DFL)
+        signal.signal(signum, signal.SIG_IGN)
     torch.set_num_threads(1)
 
 

@@ -42,7 +42,6 @@ from selfsup_cli.data import hdf5
 from selfsup_cli.data.ids import PackedIds
 from selfsup_cli.errors import InputError
 
-SCHEMA = "selfsup.pack/1"
 START = 1 << 16
 DATA = "data"
 _MARK = b"selfsup.pack/1\n\0"
@@ -109,13 +108,13 @@ class About(_Plain):
     files that have no proper name.
     """
 
-    schema_: Literal["selfsup.pack/1"] = Field(SCHEMA, alias="schema")
-    name: str
+    schema_: Literal["selfsup.pack/1"] = Field(alias="schema", default="selfsup.pack/1")
+    name: Annotated[str, Field(pattern=r"^[^/\x00]{1,255}$")]
     source: str
     coding: Coding
     classes: tuple[str, ...] | None
     rule: str
-    splits: dict[str, Parts]
+    splits: dict[Annotated[str, Field(pattern="^[1-9][0-9]?$")], Parts]
     reasons: dict[str, str]
     unnamable: tuple[tuple[str, str], ...]
     loss: Loss | None
@@ -149,11 +148,12 @@ class Stamp:
 
 @dataclass(frozen=True)
 class Places:
-    """Where the frames, their offsets and their checksums lie in the file, in bytes."""
+    """Where in the file the frames end and the tables of frames and videos begin, in bytes."""
 
     data_end: int
     offsets: int
     checksums: int
+    digests: int
     stamp: Stamp
 
 
@@ -206,9 +206,7 @@ class _Overlay(io.RawIOBase):
         return bytes(self.head), bytes(self.tail)
 
 
-def around(
-    tables: Tables, sizes: np.ndarray, checksums: np.ndarray
-) -> tuple[int, bytes, bytes]:
+def around(tables: Tables, sizes: np.ndarray, checksums: np.ndarray) -> tuple[int, bytes, bytes]:
     """What stands around frames of `sizes` (int64 `[F]`) bytes with `checksums` (uint32 `[F]`).
 
     Gives where the frames must end (with zeros behind the last one, if there are few), the bytes
@@ -286,6 +284,7 @@ def read(path: Path) -> tuple[Tables, Places]:
                     data_end,
                     file["offsets"].id.get_offset(),
                     file["checksums"].id.get_offset(),
+                    file["digests"].id.get_offset(),
                     stamp,
                 )
                 if file[DATA].id.get_offset() != START or file[DATA].size != data_end - START:
@@ -342,9 +341,7 @@ def _tables(file: h5py.File) -> Tables:
     try:
         about = About.model_validate_json(file["about"][()].tobytes())
     except ValidationError as error:
-        raise hdf5.StructureError(
-            f"it cannot be understood: {error.errors()[0]['msg']}"
-        ) from error
+        raise hdf5.StructureError(f"it cannot be understood: {error.errors()[0]['msg']}") from error
     found: Mapping[str, np.ndarray] = {
         name: file[name][()] for name in ("frames", "digests", "labels", "order")
     }

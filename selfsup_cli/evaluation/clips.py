@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from selfsup_cli.data.loader import quiet_worker
 from selfsup_cli.data.source import ClipSource
 from selfsup_cli.errors import BadMediaError, InputError, MachineError
 from selfsup_cli.randomness import generator
@@ -140,7 +140,7 @@ def read_videos(
         batch_size=None,
         sampler=list(videos),
         num_workers=workers,
-        worker_init_fn=_quiet_worker if workers else None,
+        worker_init_fn=quiet_worker if workers else None,
         generator=torch.Generator().manual_seed(0),
     )
     try:
@@ -164,14 +164,6 @@ def read_videos(
                 hint="use fewer --workers, or give the machine more (shared) memory",
             ) from error
         raise
-
-
-def _quiet_worker(number: int) -> None:
-    """Loader processes leave Ctrl-C to their parent and keep to one thread each."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    for signum in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
-        signal.signal(signum, signal.SIG_DFL)
-    torch.set_num_threads(1)
 
 
 def in_batches(

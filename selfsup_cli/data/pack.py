@@ -1,0 +1,277 @@
+"""Packs as a source of clips: frames that were decoded and scaled once (`selfsup data pack`)."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import weakref
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from selfsup_cli.config.blocks import VideoData
+from selfsup_cli.data import pack_layout, quarantine
+from selfsup_cli.data.fingerprint import fingerprint_of
+from selfsup_cli.data.ids import PackedIds
+from selfsup_cli.data.listing import held_out_rule, hold_out, unlabelled
+from selfsup_cli.data.pack_layout import START, Stamp, Tables
+from selfsup_cli.data.source import QUARANTINED, LeftOut, Split
+from selfsup_cli.errors import BadMediaError, InputError
+
+if TYPE_CHECKING:
+    import torch
+
+SUFFIX = ".h5"
+_PIECE = 1 << 22
+_CHANGED = "the pack has changed since it was opened"
+
+
+class Frames:
+    """The stored frames of a pack, read from whatever process this finds itself in.
+
+    They are read and not mapped: no slower, and a disk that fails or a file that is cut short is
+    an error then, and not the end of the process.
+    """
+
+    def __init__(self, path: Path, tables: Tables, places: pack_layout.Places) -> None:
+        self.path = path
+        self.coding = tables.about.coding
+        self._places = places
+        self._first = np.concatenate([[0], np.cumsum(tables.frames)])
+        self._descriptor: int | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_descriptor": None}
+
+    def read(self, name: str, video: int, frames: np.ndarray) -> torch.Tensor:
+        """Frames (int64 `[T]`, ascending) of the video at place `video`, uint8 `[T,3,H,W]`.
+
+        Raises `BadMediaError`, about `name`, unless each of them is as it was stored.
+        """
+        from selfsup_cli.data import frame_codec
+
+        try:
+            stored = list(self._stored(video, frames))
+            return frame_codec.decode(self.coding, stored)
+        except (OSError, ValueError) as error:
+            raise BadMediaError(name, f"its frames in the pack cannot be read ({error})") from error
+
+    def verify(self, name: str, video: int) -> None:
+        """Compare all stored frames of a video with the SHA-256 that was taken of them."""
+        first, end = int(self._first[video]), int(self._first[video + 1])
+        digest = hashlib.sha256()
+        try:
+            offsets = self._column(self._places.offsets, "<i8", first, end + 1)
+            start, stop = START + int(offsets[0]), START + int(offsets[-1])
+            if not START <= start <= stop <= self._places.data_end:
+                raise ValueError("they are not where they belong")
+            for at in range(start, stop, _PIECE):
+                digest.update(self._bytes(at, min(at + _PIECE, stop)))
+            place = self._places.digests + video * digest.digest_size
+            expected = self._bytes(place, place + digest.digest_size)
+        except (OSError, ValueError) as error:
+            raise BadMediaError(name, f"its frames in the pack cannot be read ({error})") from error
+        if digest.digest() != expected:
+            raise BadMediaError(name, "its frames in the pack do not match their checksum")
+
+    def _stored(self, video: int, frames: np.ndarray) -> Iterator[bytes]:
+        low = int(self._first[video] + frames[0])
+        high = int(self._first[video] + frames[-1]) + 1
+        offsets = self._column(self._places.offsets, "<i8", low, high + 1)
+        checksums = self._column(self._places.checksums, "<u4", low, high)
+        for frame in frames - frames[0]:
+            start, stop = START + int(offsets[frame]), START + int(offsets[frame + 1])
+            if not START <= start <= stop <= self._places.data_end:
+                raise ValueError("they are not where they belong")
+            data = self._bytes(start, stop)
+            if zlib.crc32(data) != checksums[frame]:
+                raise ValueError("they do not match their checksum")
+            yield data
+
+    def _column(self, place: int, kind: str, start: int, stop: int) -> np.ndarray:
+        width = np.dtype(kind).itemsize
+        return np.frombuffer(self._bytes(place + start * width, place + stop * width), kind)
+
+    def _bytes(self, start: int, stop: int) -> bytes:
+        data = os.pread(self._fd(), stop - start, start)
+        while len(data) < stop - start:
+            more = os.pread(self._fd(), stop - start - len(data), start + len(data))
+            if not more:
+                raise ValueError("the file is cut short")
+            data += more
+        return data
+
+    def _fd(self) -> int:
+        if self._descriptor is None:
+            descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+            if Stamp.of(descriptor) != self._places.stamp:
+                os.close(descriptor)
+                raise ValueError(_CHANGED)
+            self._descriptor = descriptor
+            weakref.finalize(self, os.close, descriptor)
+        return self._descriptor
+
+
+class PackSource:
+    """Videos in a pack; a `ClipSource`. `storage` says in which size and quality they lie there."""
+
+    def __init__(
+        self,
+        name: str,
+        frames: Frames,
+        tables: Tables,
+        rows: np.ndarray,
+        split: str,
+        split_rule: str,
+        left_out: Sequence[LeftOut],
+        *,
+        labels: bool,
+    ) -> None:
+        """`rows` (int64) are the places in the pack of the videos that belong to the split."""
+        self.name = name
+        self.ids: Sequence[str] = tables.ids.take(rows)
+        self.num_frames = tables.frames[rows]
+        self.labels = tables.labels[rows] if labels else None
+        self.classes = tables.about.classes if labels else None
+        self.split = split
+        self.split_rule = split_rule
+        self.left_out = left_out
+        self.storage = storage(tables)
+        self._frames = frames
+        self._rows = rows
+        self._digests = _digests(tables, rows)
+        self.fingerprint = fingerprint_of(self._digests, self.labels, self.classes)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def read(self, i: int, frames: np.ndarray, size: tuple[int, int] | None) -> torch.Tensor:
+        """Frames of video `i`, uint8 `[3,T,H,W]` (see `ClipSource.read`).
+
+        Without a `size` they come in the one they are stored in.
+        """
+        import torch
+        from torch.nn.functional import interpolate
+
+        frames = np.asarray(frames, np.int64)
+        if frames.ndim != 1 or not frames.size:
+            raise ValueError("frames must be a non-empty list of frame numbers")
+        if frames.min() < 0 or frames.max() >= self.num_frames[i]:
+            raise ValueError(
+                f"frames {frames.min()} … {frames.max()} of a video of {self.num_frames[i]}"
+            )
+        unique, inverse = np.unique(frames, return_inverse=True)
+        images = self._frames.read(self.ids[i], int(self._rows[i]), unique)
+        if size is not None and size != self._frames.coding.size:
+            images = interpolate(images, size, mode="bilinear", antialias=True)
+        if len(unique) != len(frames) or (frames[1:] < frames[:-1]).any():
+            images = images[torch.from_numpy(inverse)]
+        return images.permute(1, 0, 2, 3)
+
+    def verify(self, i: int) -> None:
+        """Raise `BadMediaError` unless the stored frames of video `i` are what was stored."""
+        self._frames.verify(self.ids[i], int(self._rows[i]))
+
+    def subset(self, indices: np.ndarray) -> PackSource:
+        """The videos `indices` (int64, in that order) as a source of its own."""
+        indices = np.asarray(indices, np.int64)
+        subset = object.__new__(PackSource)
+        subset.__dict__.update(self.__dict__)
+        subset.ids = PackedIds(self.ids[i] for i in indices)
+        subset.num_frames = self.num_frames[indices]
+        subset.labels = None if self.labels is None else self.labels[indices]
+        subset._rows = self._rows[indices]
+        subset._digests = self._digests[indices]
+        subset.fingerprint = fingerprint_of(subset._digests, subset.labels, subset.classes)
+        return subset
+
+
+def is_pack(source: str | None) -> bool:
+    """Whether `--data SOURCE` means a pack."""
+    return source is not None and source.lower().endswith(SUFFIX)
+
+
+def storage(tables: Tables) -> str:
+    """Size, coding and loss of a pack in one phrase."""
+    loss = tables.about.loss
+    if loss is None:
+        return f"pack of {tables.about.coding}"
+    return (
+        f"pack of {tables.about.coding}, off by {loss.mean:.2f} grey levels in the mean and "
+        f"{loss.largest} at most ({loss.frames} frames compared)"
+    )
+
+
+def open_pack(data: VideoData, split: Split, *, labels: bool) -> PackSource:
+    """Open the pack that `data.source` names (see `open_source`)."""
+    assert data.source is not None  # noqa: S101 (asked by `is_pack`)
+    if data.root is not None:
+        raise InputError(
+            f"--data-root is for registered datasets, and '{data.source}' is a pack",
+            kind="data-root",
+        )
+    path = Path(data.source).expanduser().absolute()
+    tables, places = pack_layout.read(path)
+    about = tables.about
+    if labels and about.classes is None:
+        raise unlabelled(path, "what was packed into it had none")
+    rows, rule = _part(path, tables, data, split)
+    good, left_out = _usable(tables, rows, data)
+    left_out[:0] = [LeftOut(name, reason) for name, reason in about.unnamable]
+    if not len(good):
+        raise InputError(
+            f"no video of the {split} part of {path} can be used: nothing is left to read",
+            kind="empty-split",
+        )
+    frames = Frames(path, tables, places)
+    return PackSource(about.name, frames, tables, good, split, rule, left_out, labels=labels)
+
+
+def _part(path: Path, tables: Tables, data: VideoData, split: Split) -> tuple[np.ndarray, str]:
+    """The places of the videos of a split, and the phrase that says who divided them."""
+    about = tables.about
+    numbers = sorted(map(int, about.splits)) or [1]
+    if data.split not in numbers:
+        there = ", ".join(map(str, numbers))
+        raise InputError(
+            f"split {data.split} does not exist in {path}; there is: {there}", kind="unknown-split"
+        )
+    if split == "all":
+        return np.arange(len(tables.ids)), about.rule
+    if not about.splits:
+        return hold_out(tables.ids, split, data), held_out_rule(data)
+    parts = about.splits[str(data.split)]
+    start, stop = parts.train if split == "train" else parts.test
+    return tables.order[start:stop], parts.rule
+
+
+def _usable(tables: Tables, rows: np.ndarray, data: VideoData) -> tuple[np.ndarray, list[LeftOut]]:
+    """Those of `rows` that can be read and are not in quarantine; and the others."""
+    reasons: dict[str, str] = {}
+    if data.quarantine is not None:
+        reasons = quarantine.read(Path(data.quarantine).expanduser())
+    good, left_out = [], []
+    for row in rows.tolist():
+        name = tables.ids[row]
+        if name in reasons:
+            left_out.append(LeftOut(name, f"{QUARANTINED}: {reasons[name]}"))
+        elif tables.frames[row] == 0:
+            reason = tables.about.reasons.get(str(row), "it could not be packed")
+            left_out.append(LeftOut(name, reason))
+        else:
+            good.append(row)
+    return np.array(good, np.int64), left_out
+
+
+def _digests(tables: Tables, rows: np.ndarray) -> np.ndarray:
+    """Digests (uint8 `[N,16]`) of names, frame counts and stored content."""
+    kind = tables.about.coding.model_dump_json().encode()
+    found = np.zeros((len(rows), 16), np.uint8)
+    for place, row in enumerate(rows.tolist()):
+        head = f"{tables.ids[row]}\0{tables.frames[row]}\0".encode()
+        text = head + kind + tables.digests[row].tobytes()
+        found[place] = np.frombuffer(hashlib.blake2b(text, digest_size=16).digest(), np.uint8)
+    return found

@@ -1,3 +1,23 @@
-"""Learn visual representations without labels, and see what was learned."""
+"""Learn visual representations without labels, and see what was learned.
+
+`pretrain`, `probe` and `retrieve` are the commands of that name as functions; `load_backbone` gives
+the network of a run. They are imported when they are first used, because torch takes seconds.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from selfsup_cli.jobs.api import load_backbone, pretrain, probe, retrieve
 
 __version__ = "0.1.0"
+__all__ = ["load_backbone", "pretrain", "probe", "retrieve"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        from selfsup_cli.jobs import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module 'selfsup_cli' has no attribute '{name}'")

@@ -74,6 +74,7 @@ class Root(LazyGroup):
         "report": Entry(
             "Show a run's report, make its pages, or compare runs.", _loader("report_command")
         ),
+        "data": Entry("Check files once; store decoded frames once.", _loader("data")),
         "runs": Entry("List, show and resume runs.", _loader("runs")),
         "presets": Entry("List, show, check and copy presets.", _loader("presets")),
         "doctor": Entry("Check what this machine brings along.", _loader("doctor")),

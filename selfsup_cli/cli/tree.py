@@ -74,6 +74,7 @@ REGISTRIES = {
 METAVARS = {
     "N": Value(),
     "X": Value(),
+    "DATA": REGISTRIES["datasets"],
     "RUN": REGISTRIES["runs"],
     "NAME": Value(names="runs"),
     "NAME|FILE": Value(names="presets", files=True),

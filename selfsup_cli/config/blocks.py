@@ -54,7 +54,7 @@ class VideoData(Model):
     source: str | None = field(
         None,
         "A registered dataset (ucf101, hmdb51, kinetics, motion), a folder of videos, "
-        "or a CSV file of path,label[,split].",
+        "a CSV file of path,label[,split], or a pack (.h5).",
         flag="--data,--dataset",
         names="datasets",
     )

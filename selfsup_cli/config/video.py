@@ -43,6 +43,15 @@ class ClipAugmentation(Model):
         "none", "Random brightness, saturation and greyscale: off, per clip, or per frame."
     )
 
+    @property
+    def resize_to_evaluate(self) -> tuple[int, int]:
+        """Height and width of frames where nothing is random: `resize` in the middle of `scale`.
+
+        256×256 at ½ … 1 makes 192×192, from which the author's test takes crops of 128.
+        """
+        height, width = (round(side * sum(self.scale) / 2) for side in self.resize)
+        return height, width
+
     @model_validator(mode="after")
     def _fits(self) -> ClipAugmentation:
         if self.scale[0] > self.scale[1]:

@@ -134,7 +134,7 @@ def open_listing(
         )
     found = index.build(listing.root, listing.ids, workers=workers, progress=progress)
     if found.missing:
-        _raise_missing(listing, found.missing)
+        raise_missing(listing, found.missing)
     bad = [LeftOut(listing.ids[place], reason) for place, reason in sorted(found.errors.items())]
     good = np.flatnonzero(found.num_frames > 0)
     if not len(good):
@@ -230,7 +230,8 @@ def _check_unique(listing: Listing) -> None:
             raise InputError(f"{said}'{listing.ids[second]}' is listed twice", kind="listed-twice")
 
 
-def _raise_missing(listing: Listing, missing: list[int]) -> None:
+def raise_missing(listing: Listing, missing: list[int]) -> None:
+    """Raise the `InputError` for the files at the places `missing`, which do not exist."""
     first = missing[0]
     said = "" if listing.stated is None else f"{listing.stated[first]}: "
     more = f" (nor are {len(missing) - 1} others)" if len(missing) > 1 else ""

@@ -45,6 +45,11 @@ def recognise(root: Path) -> str | None:
     return None
 
 
+def split_numbers(root: Path) -> list[int]:
+    """The numbers of the splits that a folder's lists make; 1 alone where there are no lists."""
+    return sorted(_ucf_lists(root) or _hmdb_lists(root)) or [1]
+
+
 def folder(root: Path, data: VideoData, split: Split, labels: bool) -> Listing:
     """Any folder of videos: nested, in class folders, or divided into `train` and `test`."""
     found = find_videos(root)

@@ -53,7 +53,7 @@ class Listing:
 
 @dataclass
 class Found:
-    """The video files under a folder, and how many files of other kinds (by suffix) lie there."""
+    """The files under a folder, and how many files of other kinds (by suffix) lie there."""
 
     ids: PackedIds
     others: Counter[str] = field(default_factory=Counter)
@@ -71,19 +71,24 @@ class Found:
         )
 
 
-def find_videos(root: Path) -> Found:
+def find_videos(root: Path, suffixes: tuple[str, ...] = SUFFIXES) -> Found:
     """All video files below `root` by their suffix, in the order of their names.
 
-    Links to folders are followed; hidden files and folders are not looked at. Raises `InputError`
-    for a folder that may not be read.
+    With `suffixes` (small letters) it is other files that are looked for. Links to folders are
+    followed; hidden files and folders are not looked at. Raises `InputError` for a folder that may
+    not be read.
     """
     found = Found(PackedIds())
-    found.ids = PackedIds(_walk(root, "", frozenset(), found))
+    found.ids = PackedIds(_walk(root, "", frozenset(), suffixes, found))
     return found
 
 
 def _walk(
-    folder: Path, prefix: str, above: frozenset[tuple[int, int]], found: Found
+    folder: Path,
+    prefix: str,
+    above: frozenset[tuple[int, int]],
+    suffixes: tuple[str, ...],
+    found: Found,
 ) -> Iterator[str]:
     try:
         stat = folder.stat()
@@ -100,8 +105,9 @@ def _walk(
         if name.startswith("."):
             continue
         if is_folder:
-            yield from _walk(folder / name, f"{prefix}{name}/", above | {here}, found)
-        elif not is_file or not name.lower().endswith(SUFFIXES):
+            inside = above | {here}
+            yield from _walk(folder / name, f"{prefix}{name}/", inside, suffixes, found)
+        elif not is_file or not name.lower().endswith(suffixes):
             found.others[Path(name).suffix.lower() or "(no suffix)"] += 1
         elif not _is_utf8(prefix + name):
             shown = os.fsencode(prefix + name).decode("utf-8", "backslashreplace")

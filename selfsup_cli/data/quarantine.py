@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from selfsup_cli.data.source import LeftOut
-from selfsup_cli.data.tables import lines_of
 from selfsup_cli.errors import InputError
 from selfsup_cli.runs import atomic
 
@@ -15,13 +14,20 @@ from selfsup_cli.runs import atomic
 def read(path: Path) -> dict[str, str]:
     """The reason for each path that a quarantine file names; InputError for any other file."""
     reasons: dict[str, str] = {}
-    for where, line in lines_of(path):
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read: {error}", kind="quarantine") from error
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
         try:
             entry = json.loads(line)
             reasons[str(entry["path"])] = str(entry.get("reason", "no reason given"))
         except (ValueError, TypeError, KeyError, AttributeError):
             raise InputError(
-                f'{where}: not a quarantine entry, {{"path": …, "reason": …}}', kind="quarantine"
+                f'{path}:{number}: not a quarantine entry, {{"path": …, "reason": …}}',
+                kind="quarantine",
             ) from None
     return reasons
 
@@ -48,4 +54,4 @@ def write(path: Path, bad: Iterable[LeftOut]) -> None:
     """
     check_replaceable(path)
     rows = ({"path": out.id, "reason": out.reason} for out in bad)
-    atomic.write_text(path, "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows))
+    atomic.write_text(path, "".join(f"{json.dumps(row)}\n" for row in rows))

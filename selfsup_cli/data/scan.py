@@ -38,6 +38,9 @@ class Scan:
         self.shown: list[int | None] = []
         self.damaged = 0
         self.reorder_depth = 0
+        self.decoded = False  # all of it, and not only as much as tells what it is
+        self.audio = bool(container.streams.audio)
+        self._tick = float(stream.time_base or 0)
         self._by_dts = container.format.name == "avi"  # whose index knows no other time
 
     def note(self, packet: Any) -> int:
@@ -65,6 +68,21 @@ class Scan:
                 raise BadMediaError(self.path, "its resolution changes in the middle")
             self.damaged += frame.is_corrupt
             self.shown.append(frame.pts)
+
+    def seconds(self) -> float:
+        """How long the video lasts."""
+        frame = 1 / self.fps if self.fps else 0.0
+        if len(self.times) < 2:
+            return len(self.shown) * frame
+        return (max(self.times) - min(self.times)) * self._tick + frame
+
+    def is_steady(self) -> bool:
+        """Whether the frames follow each other in equal steps, as nearly as their clock can say."""
+        steps = np.diff(np.unique(np.frombuffer(self.times, np.int64)))
+        if len(steps) < 2:
+            return True
+        usual = np.median(steps)
+        return bool(max(steps.max() - usual, usual - steps.min()) <= max(1.0, 0.1 * usual))
 
     def info(self) -> VideoInfo:
         order = _matched(self.shown, self.packets)

@@ -82,6 +82,10 @@ def open_source(
         from selfsup_cli.data.motion import MotionSource
 
         return MotionSource(data.motion, split, labels)
+    from selfsup_cli.data.pack import is_pack, open_pack
+
+    if is_pack(data.source):
+        return open_pack(data, split, labels=labels)
     from selfsup_cli.data.files import open_files
 
     return open_files(data, split, labels=labels, workers=workers, progress=progress)

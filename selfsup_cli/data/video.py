@@ -2,7 +2,7 @@
 
 `probe` finds out, once, how many frames a file really yields and where decoding can start;
 `decode` then fetches any of them, exactly as a decode of the whole file would give them, without
-decoding what is not needed for it.
+decoding what is not needed for it. `examine` decodes all of a file, to tell whether it is sound.
 
 The count. Every packet of the file is read. Where all of them are sound (unique timestamps, no
 damage flagged, the container's own count agrees, a codec that turns each packet into one frame)
@@ -17,6 +17,7 @@ import errno
 import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +51,20 @@ _SMALL_PIXELS = 8_000_000
 _STAGE_BYTES = 64 << 20
 
 
+@dataclass(frozen=True)
+class Examined:
+    """A video that has been decoded from end to end.
+
+    `seconds` is how long it lasts, `steady` whether its frames follow each other in equal steps,
+    `audio` whether it has sound.
+    """
+
+    info: VideoInfo
+    seconds: float
+    steady: bool
+    audio: bool
+
+
 class _AstrayError(Exception):
     """Decoding from the middle of a file did not give what its index promised."""
 
@@ -57,16 +72,39 @@ class _AstrayError(Exception):
 def probe(path: str | Path) -> VideoInfo:
     """Index one video file; raises `BadMediaError` if it is unreadable, damaged or too large."""
     with _told(path):
-        if Path(path).stat().st_size == 0:
-            raise BadMediaError(str(path), "the file is empty")
-        with _opened(path, _OPTIONS) as (container, stream):
-            scan = Scan(path, container, stream)
-            doubtful = not _scan_packets(scan, container, stream)
-        if doubtful:
-            with _opened(path, _OPTIONS) as (container, stream):
-                scan = Scan(path, container, stream, packed=scan.packed)
-                _decode_all(scan, container, stream)
-        return scan.info()
+        return _looked_through(path).info()
+
+
+def examine(path: str | Path) -> Examined:
+    """Decode a whole file, once; raises `BadMediaError` if anything in it is not sound."""
+    with _told(path):
+        scan = _looked_through(path)
+        promised = len(scan.shown)
+        if not scan.decoded:
+            scan = _decoded(path, packed=scan.packed)
+        if len(scan.shown) < promised:
+            lost = promised - len(scan.shown)
+            raise BadMediaError(str(path), f"{lost} of its {promised} frames cannot be decoded")
+        info = scan.info()
+        decode(path, info, np.unique([0, info.frames - 1]))  # as a job would
+        return Examined(info, scan.seconds(), scan.is_steady(), scan.audio)
+
+
+def _looked_through(path: str | Path) -> Scan:
+    if Path(path).stat().st_size == 0:
+        raise BadMediaError(str(path), "the file is empty")
+    with _opened(path, _OPTIONS) as (container, stream):
+        scan = Scan(path, container, stream)
+        if _scan_packets(scan, container, stream):
+            return scan
+    return _decoded(path, packed=scan.packed)
+
+
+def _decoded(path: str | Path, *, packed: bool) -> Scan:
+    with _opened(path, _OPTIONS) as (container, stream):
+        scan = Scan(path, container, stream, packed=packed)
+        _decode_all(scan, container, stream)
+        return scan
 
 
 def decode(
@@ -197,6 +235,7 @@ def _scan_packets(scan: Scan, container: Any, stream: Any) -> bool:
     promised = order[order < head].tolist()
     if scan.shown != promised:
         return False
+    scan.decoded = len(promised) == count
     scan.shown = order.tolist()
     return True
 
@@ -213,6 +252,7 @@ def _decode_all(scan: Scan, container: Any, stream: Any) -> None:
     except av.error.FFmpegError as error:
         failure = error
     scan.reorder_depth = context.reorder_depth
+    scan.decoded = True
     frames, total = len(scan.shown), max(scan.declared, scan.packets)
     if not frames:
         raise BadMediaError(scan.path, "none of its frames can be decoded")

@@ -15,11 +15,13 @@ import torch
 
 from selfsup_cli.errors import InputError
 from selfsup_cli.runs import atomic
+from selfsup_cli.runs.seal import opened, sealed
 
 log = logging.getLogger("selfsup")
 
 STATE = "state.pt"
 MANIFEST = "manifest.json"
+SCHEMA = "selfsup.checkpoint/1"
 
 
 def read_tensors(path: Path) -> Any:
@@ -82,8 +84,8 @@ class Checkpoints:
             digest = save_tensors(half / STATE, state)
             size = (half / STATE).stat().st_size
             files = {STATE: {"bytes": size, "sha256": digest}}
-            record = {"schema": "selfsup.checkpoint/1", "step": step, "files": files}
-            atomic.write_json(half / MANIFEST, record)
+            record = {"schema": SCHEMA, "step": step, "files": files}
+            atomic.write_json(half / MANIFEST, sealed(record))
             shutil.rmtree(target, ignore_errors=True)
             half.rename(target)
             atomic.sync_folder(self.folder)
@@ -100,7 +102,7 @@ class Checkpoints:
             shutil.rmtree(path, ignore_errors=True)
 
     def latest(self) -> dict[str, Any] | None:
-        """The newest checkpoint that is whole; a damaged one is named and passed over.
+        """The newest checkpoint that is whole; damaged ones are named and passed over.
 
         Raises InputError when there are checkpoints but none is whole.
         """
@@ -120,10 +122,21 @@ class Checkpoints:
             )
         return None
 
+    def discard_after(self, step: int) -> None:
+        """Remove the checkpoints after `step`, which were passed over.
+
+        Left in place they would count among those that are kept, and a good one go instead.
+        """
+        for later in self.steps():
+            if later > step:
+                shutil.rmtree(self.path(later), ignore_errors=True)
+
     def problem(self, step: int) -> str | None:
         """What is wrong with the checkpoint of `step`, or None."""
         try:
-            record = json.loads((self.path(step) / MANIFEST).read_text())
+            record = opened(json.loads((self.path(step) / MANIFEST).read_bytes()))
+            if (record["schema"], record["step"]) != (SCHEMA, step):
+                return "its manifest is that of something else"
             for name, entry in record["files"].items():
                 file = self.path(step) / os.path.basename(name)  # noqa: PTH119
                 if file.stat().st_size != entry["bytes"]:
@@ -131,5 +144,5 @@ class Checkpoints:
                 if atomic.file_sha256(file) != entry["sha256"]:
                     return f"{name} does not match its checksum"
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            return f"its manifest cannot be read: {type(error).__name__}"
+            return f"its manifest cannot be read: {error or type(error).__name__}"
         return None

@@ -144,8 +144,10 @@ class Fit:
             if state is not None:
                 self._restore(state)
             if self._rank == 0:
-                self.run.truncate_metrics(self.at.step)
-                self._events = Events(self.run.path / "events", self.at.step)
+                self._checkpoints.discard_after(self.at.step)
+                mark = None if state is None else state.get("metrics")
+                self.run.truncate_metrics(self.at.step, mark)
+                self._events = Events(self.run.path / "events", self.at.step, self.total)
 
     def _restore(self, state: dict[str, Any]) -> None:
         load_unwrapped(self.model, state["model"])
@@ -176,7 +178,8 @@ class Fit:
         if self.run is None or self._rank != 0:
             return
         if self.at.step not in self._checkpoints.steps():
-            self._checkpoints.save(self.at.step, self.state())
+            state = {**self.state(), "metrics": self.run.metrics_mark()}
+            self._checkpoints.save(self.at.step, state)
         self.run.set_status("running", step=self.at.step)
 
     def _epoch(self) -> None:
@@ -209,7 +212,7 @@ class Fit:
             found = self.check(epoch, self.at.step)
             self.model.train()
             if self.run is not None and self._rank == 0 and found:
-                self._write(found)
+                self._write(found, seldom=True)
         self.progress.update(self._line(), force=True)
 
     def _save_or_stop(self) -> None:
@@ -268,6 +271,8 @@ class Fit:
 
     def _mean(self, rows: list[dict[str, Tensor]]) -> dict[str, float]:
         names = list(rows[0])
+        if len(rows) == 1 and not self._distributed:
+            return dict(zip(names, torch.stack([rows[0][n] for n in names]).tolist(), strict=True))
         table = torch.stack([torch.stack([row[n].detach().float() for n in names]) for row in rows])
         mean = table.mean(0)
         if self._distributed:
@@ -310,12 +315,12 @@ class Fit:
         if self.progress.due:
             self.progress.update(self._line())
 
-    def _write(self, row: dict[str, float], **marks: str) -> None:
+    def _write(self, row: dict[str, float], *, seldom: bool = False, **marks: str) -> None:
         assert self.run is not None  # noqa: S101 (both callers have checked)
         epoch = self.at.epoch + self.at.batch / len(self.loader)
         self.run.log(self.at.step, epoch=round(epoch, 6), **row, **marks)
         if self._events is not None:
-            self._events.write(self.at.step, row)
+            self._events.write(self.at.step, row, always=seldom)
 
     def _line(self) -> str:
         spent = max(time.monotonic() - self._began, 1e-9)

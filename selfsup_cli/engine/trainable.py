@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
@@ -87,8 +88,8 @@ class Update:
 
         Raises NotFiniteError before anything is changed when the loss is NaN or infinite.
         """
-        if not bool(torch.isfinite(loss.detach()).all()):
-            value = loss.detach().float().mean().item()
+        value = loss.item()
+        if not math.isfinite(value):
             raise NotFiniteError(
                 f"the loss ({name}) became {value} in step {self.step + 1}",
                 kind="not-finite",

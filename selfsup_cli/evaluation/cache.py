@@ -28,6 +28,7 @@ import numpy as np
 from selfsup_cli.data import hdf5
 from selfsup_cli.errors import InputError, MachineError
 from selfsup_cli.runs import atomic
+from selfsup_cli.runs.seal import opened, sealed
 
 log = logging.getLogger("selfsup")
 
@@ -181,18 +182,16 @@ class FeatureCache:
             "bytes": len(image),
             "sha256": digest,
         }
-        atomic.write_json(
-            self.folder / "index.json",
-            {
-                "schema": SCHEMA,
-                "key": self.key,
-                "about": self.about,
-                "layers": self.dims,
-                "videos": len(self.rows),
-                "shards_in_all": len(self.spans),
-                "shards": {str(number): self._index[number] for number in sorted(self._index)},
-            },
-        )
+        index = {
+            "schema": SCHEMA,
+            "key": self.key,
+            "about": self.about,
+            "layers": self.dims,
+            "videos": len(self.rows),
+            "shards_in_all": len(self.spans),
+            "shards": {str(number): self._index[number] for number in sorted(self._index)},
+        }
+        atomic.write_json(self.folder / "index.json", sealed(index))
 
     def read(self, shard: int, name: str, start: int = 0, stop: int | None = None) -> np.ndarray:
         """Rows [start, stop) of a layer (float32 [n, D]) or of `VIDEO` (int64 [n]) in a shard.
@@ -257,7 +256,7 @@ class FeatureCache:
     def _read_index(self) -> dict[int, dict[str, Any]]:
         path = self.folder / "index.json"
         try:
-            index = json.loads(path.read_bytes())
+            index = opened(json.loads(path.read_bytes()))
             same = (index["schema"], index["key"], index["about"], index["layers"]) == (
                 SCHEMA,
                 self.key,

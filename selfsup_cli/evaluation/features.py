@@ -230,6 +230,11 @@ class Standard:
         """[n, D] → [n, D], with mean 0 and variance 1 on what the statistics were taken from."""
         return (x - self.mean.to(x.device)) * self.scale.to(x.device)
 
+    @classmethod
+    def none(cls, features: int) -> Standard:
+        """Statistics that leave features as they are."""
+        return cls(torch.zeros(features), torch.ones(features))
+
 
 def standard(blocks: Iterator[Tensor]) -> Standard:
     """Per-feature statistics of rows that come in blocks [n, D], in one pass.

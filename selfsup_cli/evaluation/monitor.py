@@ -137,7 +137,7 @@ class PretextAccuracy:
             else:
                 out.append(
                     Finding(
-                        text=f"{said}: at chance, nothing is learned yet; train longer (--epochs), "
+                        text=f"{said}: not above chance so far; train longer (--epochs), "
                         "try another learning rate (--lr, three times more or less), and look at "
                         "what the network is fed (selfsup visualize pretext)",
                         verdict="bad",

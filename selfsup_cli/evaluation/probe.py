@@ -1,7 +1,7 @@
 """Linear probes: how well a frozen layer's features tell classes apart (thesis, section 4.4).
 
 On each layer a linear classifier is trained, with SGD and Nesterov momentum, on features that are
-standardised one by one (batch norm without affine). A grid of learning rates and weight decays is
+standardised one by one (batch norm without affine) unless the preset says otherwise. A grid of learning rates and weight decays is
 trained at once on a part of the training videos, the rest of them chooses, and the chosen one is
 trained again on all training videos. At test time the softmax outputs of a video's clips are
 averaged. The learning rate falls along a cosine.
@@ -107,8 +107,9 @@ class ProbeResult:
     """What a layer's probe achieved on the test videos.
 
     `predictions` int64 [N] are the classes given to the test videos, `labels` the true ones;
-    `validation` is the accuracy (0 … 1) by which learning rate and decay were chosen, None if there
-    was nothing to choose or nothing to choose on.
+    `validation` is the accuracy (0 … 1) on training videos held out, by which learning rate, decay
+    and layer are chosen; None if there were too few to hold any out. `standardized` says whether
+    features were.
     """
 
     layer: str
@@ -120,6 +121,7 @@ class ProbeResult:
     training: float
     predictions: np.ndarray
     labels: np.ndarray
+    standardized: bool = True
 
     @property
     def hits(self) -> int:
@@ -154,15 +156,15 @@ def probe_layer(
     grid = list(product(settings.lrs, settings.weight_decays))
     kept, held = hold_out(train, settings.validation_share, settings.seed)
     validation: float | None = None
-    if len(grid) == 1:
-        best, chosen = grid[0], "given"
-    elif len(held) == 0:
+    if len(held) == 0:
         best, chosen = grid[len(grid) // 2], "middle of the grid: too few videos to choose on"
     else:
         heads = _train(train, layer, kept, grid, settings, hardware, stop)
         found = _probabilities(heads, train, layer, held)
         best, validation = _choose(found, train.labels[held], grid)
         chosen = f"best of {len(grid)} on {len(held)} training videos held out"
+    if len(grid) == 1:
+        chosen = "given"
     everything = np.arange(len(train.labels))
     heads = _train(train, layer, everything, [best], settings, hardware, stop)
     fitted = _probabilities(heads, train, layer, everything)[:, 0].argmax(1).numpy()
@@ -177,6 +179,7 @@ def probe_layer(
         training=float((fitted == train.labels).mean()),
         predictions=tested.numpy(),
         labels=test.labels,
+        standardized=settings.normalize,
     )
 
 
@@ -190,7 +193,11 @@ def _train(
     stop: StopFlag | None,
 ) -> Heads:
     rows = data.rows_of(videos)
-    statistics = standard(_selected(data.features, layer, rows))
+    statistics = (
+        standard(_selected(data.features, layer, rows))
+        if settings.normalize
+        else Standard.none(data.features.dims[layer])
+    )
     heads = Heads(statistics, len(data.classes), grid, settings.seed)
     loader = RowLoader(data, layer, rows, settings.batch_size, settings.seed)
     Fit(
@@ -272,7 +279,9 @@ def measurements(
     counts = np.bincount(result.labels, minlength=len(result.classes))
     described: dict[str, ProtocolValue] = {
         **protocol,
-        "classifier": "linear on standardised features (batch norm without affine)",
+        "classifier": "linear on standardised features (batch norm without affine)"
+        if result.standardized
+        else "linear on features as they are",
         "optimiser": f"SGD, Nesterov {MOMENTUM}, cosine to {FINAL_FACTOR:g} of the rate",
         "lr": result.lr,
         "weight_decay": result.weight_decay,

@@ -127,7 +127,8 @@ def describe_both(train: Videos, test: Videos) -> dict[str, Any]:
 
 
 def describe(source: ClipSource) -> dict[str, Any]:
-    """What provenance keeps of a source."""
+    """What provenance keeps of a source. Of a pack it says what was lost in packing."""
+    storage = getattr(source, "storage", None)
     return {
         "name": source.name,
         "split": source.split,
@@ -135,6 +136,7 @@ def describe(source: ClipSource) -> dict[str, Any]:
         "videos": len(source),
         "fingerprint": source.fingerprint,
         "classes": None if source.classes is None else len(source.classes),
+        **({} if storage is None else {"storage": storage}),
     }
 
 

@@ -43,8 +43,13 @@ def against_chance(what: str, row: Measurement) -> Finding | None:
 
 
 def best(found: Sequence[Probed], subject: str, control: str | None = None) -> Probed | None:
-    """The layer with the best accuracy on held-out training videos: test videos do not choose."""
+    """The layer with the best accuracy on held-out training videos: test videos do not choose.
+
+    Where there were too few to hold any out, it is the deepest one.
+    """
     own = [(r, m) for r, m in found if m.subject == subject and m.control == control]
+    if any(r.validation is None for r, _ in own):
+        return own[-1]
     return max(own, key=lambda one: one[0].validation or 0.0, default=None)
 
 
@@ -56,23 +61,24 @@ def of_probe(found: Sequence[Probed]) -> list[Finding]:
         return out
     name = f"linear probe of {learned[1].layer}"
     if random is not None:
-        where = f"{name} (random weights: {random[1].layer}, each its best on validation)"
+        how = "the deepest one" if learned[0].validation is None else "each its best on validation"
+        where = f"{name} (random weights: {random[1].layer}, {how})"
         out.append(compare(where, learned[1], random[1]))
     out += filter(None, [against_chance(name, learned[1])])
     still = [m for _, m in found if m.control == "still" and m.layer == learned[1].layer]
-    for row in still:
-        text = f"on still videos, {row.layer}: {said(row)}, chance {row.chance:.1f} %: "
-        if at_chance(row) or (row.chance is not None and row.value < row.chance):
-            out.append(
-                Finding(text=text + "at chance, the features tell motion alone", verdict="note")
-            )
-        else:
-            out.append(
-                Finding(
-                    text=text + "above chance, appearance helps to tell classes", verdict="note"
-                )
-            )
-    return out
+    return [*out, *(on_still(row, learned[1]) for row in still)]
+
+
+def on_still(row: Measurement, moving: Measurement) -> Finding:
+    """What is left of a layer's accuracy when one frame of each clip is repeated."""
+    text = f"on still videos, {row.layer}: {said(row)}, chance {row.chance:.1f} %: "
+    if row.chance is not None and row.value > row.chance and not at_chance(row):
+        text += "above chance, appearance helps to tell classes"
+    elif above(moving, row):
+        text += "at chance, and below moving videos: what is told is told by motion"
+    else:
+        text += "at chance, and not told apart from moving videos"
+    return Finding(text=text, verdict="note")
 
 
 def of_retrieval(rows: Sequence[Measurement]) -> list[Finding]:

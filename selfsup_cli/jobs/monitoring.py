@@ -120,7 +120,7 @@ class Monitoring:
             self.heldout,
             self.method.plan,
             questions=self.method.questions,
-            size=self.preset.augment.resize,
+            size=self.method.backbone.input.resize,
             hardware=self.hardware,
             seed=self.preset.train.seed,
             videos=settings.videos,
@@ -147,7 +147,7 @@ class Monitoring:
             "kinds": list(self.method.kinds),
             "frames": self.preset.frames,
             "draws": settings.draws,
-            "crop": f"centre {self.preset.augment.crop} of {self.preset.augment.resize}",
+            "crop": self.method.backbone.input.pixels,
             "seed": self.preset.train.seed,
         }
         rows = [

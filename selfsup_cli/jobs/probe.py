@@ -143,7 +143,7 @@ def _measure(
         "test_clips": preset.clips.test,
         "frames": network.input.frames,
         "largest_skip": preset.clips.max_skip,
-        "crop": network.input.crop,
+        "crop": network.input.pixels,
         "pooling": str(training.features.about["pooling"]),
         "epochs": preset.probe.epochs,
         "batch_size": preset.probe.batch_size,

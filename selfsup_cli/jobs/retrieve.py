@@ -18,7 +18,7 @@ from selfsup_cli.engine.devices import Hardware, choose, loader_workers, tune_al
 from selfsup_cli.engine.progress import Progress
 from selfsup_cli.engine.signals import StopFlag
 from selfsup_cli.evaluation.clips import ClipProtocol
-from selfsup_cli.evaluation.features import EMBEDDING, extract
+from selfsup_cli.evaluation.features import EMBEDDING, extract, weights_sha256
 from selfsup_cli.evaluation.retrieval import (
     Neighbourhood,
     measurements,
@@ -115,7 +115,7 @@ class Search:
     def __call__(self, network: Backbone, name: str, control: str | None = None) -> Neighbourhood:
         """The neighbours of every query; `control` destroys the order of time in the queries."""
         settings = self.preset.neighbours
-        largest = max(*settings.ks, 2) if len(settings.ks) > 1 else max(settings.ks[0], 2)
+        largest = max(SHOWN, *settings.ks)
         return neighbours_of(
             self._vectors(network, self.queries, f"{name}, queries", control),
             self._vectors(network, self.gallery, f"{name}, gallery", None),
@@ -179,10 +179,13 @@ class Search:
             "clips": settings.clips,
             "frames": network.input.frames,
             "largest_skip": settings.max_skip,
-            "crop": network.input.crop,
+            "crop": network.input.pixels,
             "features": f"{layer} averaged over time, height and width, then over clips",
             "standardised": "with gallery statistics" if settings.standardize else "no",
+            "weights": weights_sha256(network)[:16],
         }
+        if control == "shuffled":
+            protocol["seed"] = settings.seed
         rows = measurements(
             found,
             self.queries.labels,

@@ -42,7 +42,7 @@ def load_subject(settings: Settings, kind: Kind) -> Subject:
     Raises InputError if there is none, if it is unfinished, or if its weights are damaged.
     """
     path = Path(settings.run)
-    if path.suffix == ".safetensors":
+    if _is_weights(path):
         backbone, name = load_backbone(path), path.stem
     else:
         run = find_run(settings.run, runs_dir(), needs=lambda summary: _unfit(summary, kind))
@@ -54,6 +54,15 @@ def load_subject(settings: Settings, kind: Kind) -> Subject:
         random = build(**backbone.spec, seed=derive(settings.baseline_seed, "random weights"))
     parents = [{"run": name, "arch": backbone.arch, "sha256": weights}]
     return Subject(backbone, random, weights, name, parents)
+
+
+def _is_weights(path: Path) -> bool:
+    """Whether a weights file is meant, and not a run or a file in one."""
+    if path.suffix == ".safetensors":
+        return True
+    return path.is_file() and not any(
+        (folder / "run.json").is_file() for folder in path.absolute().parents
+    )
 
 
 def _unfit(summary: RunSummary, kind: Kind) -> str | None:

@@ -128,6 +128,6 @@ def initial_backbone(preset: PretrainVideo) -> Backbone:
         shortcut=preset.network.shortcut,
         frames=preset.frames,
         crop=preset.augment.crop,
-        resize=preset.augment.resize,
+        resize=preset.augment.resize_to_evaluate,
         seed=derive(preset.train.seed, "backbone"),
     )

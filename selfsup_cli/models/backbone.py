@@ -31,6 +31,12 @@ class InputSpec:
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
 
+    @property
+    def pixels(self) -> str:
+        """What of a frame is looked at in an evaluation, for the protocol of a number."""
+        height, width = self.resize
+        return f"centre {self.crop} of {height}×{width}"
+
 
 class Spec(Model):
     """The arguments of `build`, checked."""

@@ -7,6 +7,7 @@ Nothing that comes from a file is ever unpickled.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -22,6 +23,7 @@ from selfsup_cli.config.fields import Model
 from selfsup_cli.errors import InputError, MachineError
 from selfsup_cli.models.backbone import Backbone, Spec, construct, problems_in
 from selfsup_cli.runs.atomic import write_bytes, write_json
+from selfsup_cli.runs.seal import opened, sealed
 
 _FORMAT: Literal["selfsup.backbone/1"] = "selfsup.backbone/1"
 _PICKLE_NAMES = {".pt", ".pth", ".ckpt", ".pkl", ".pickle"}
@@ -44,6 +46,7 @@ class _Sidecar(Model):
     input: dict[str, Any]
     trained_on: dict[str, Any]
     weights: _Weights
+    check: str | None = None
 
 
 def sidecar_path(path: Path | str) -> Path:
@@ -73,7 +76,7 @@ def save_backbone(path: Path | str, backbone: Backbone, trained_on: dict[str, An
         "trained_on": trained_on,
         "weights": {"sha256": sha256, "bytes": len(data)},
     }
-    write_json(sidecar_path(path), sidecar)
+    write_json(sidecar_path(path), sealed(sidecar))
     return sha256
 
 
@@ -135,7 +138,8 @@ def _refuse_foreign(path: Path, start: bytes, size: int) -> None:
 def _read_sidecar(path: Path) -> _Sidecar:
     place = sidecar_path(path)
     try:
-        return _Sidecar.model_validate_json(place.read_bytes())
+        text = place.read_bytes()
+        sidecar = _Sidecar.model_validate_json(text)
     except FileNotFoundError as error:
         raise InputError(
             f"{path} lacks its sidecar {place.name}, which says how to rebuild the network; "
@@ -146,6 +150,11 @@ def _read_sidecar(path: Path) -> _Sidecar:
         raise InputError(
             f"{place} does not describe a network of selfsup: {problems_in(error)}", kind="weights"
         ) from error
+    try:
+        opened(json.loads(text), required=False)
+    except ValueError as error:
+        raise _damaged(place, f"is damaged: {error}") from error
+    return sidecar
 
 
 def _require_match(path: Path, backbone: Backbone, tensors: Mapping[str, Tensor]) -> None:

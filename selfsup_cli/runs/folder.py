@@ -17,6 +17,7 @@ import logging
 import os
 import platform
 import re
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -26,9 +27,11 @@ from selfsup_cli.runs import atomic, html, manifest, markdown, provenance, recor
 from selfsup_cli.runs.facts import Facts
 from selfsup_cli.runs.lock import RunLock
 from selfsup_cli.runs.log import LogFile
-from selfsup_cli.runs.metrics import JsonLines, Row, read_rows
+from selfsup_cli.runs.metrics import JsonLines, Mark, Row, read_rows
 from selfsup_cli.runs.record import Attempt, RunInfo, State, Status
 from selfsup_cli.runs.report import Report, load_report, now
+
+log = logging.getLogger("selfsup")
 
 BACKBONE = "backbone.safetensors"
 # What a job that was killed while its run was being made may have left.
@@ -98,9 +101,10 @@ class Run:
         _make_folder(path)
         if (path / "run.json").exists():
             old = _same(path, info)
-            status = record.read(path / "status.json", Status)
-            if status.state == "complete":
-                return cls(path, old, status, None)
+            with suppress(InputError):  # a damaged status is made anew below, with the lock held
+                status = record.read(path / "status.json", Status)
+                if status.state == "complete":
+                    return cls(path, old, status, None)
         else:
             _check_unborn(path)
         lock = RunLock(path / "run.lock")
@@ -115,24 +119,34 @@ class Run:
     def _begin(cls, path: Path, info: RunInfo, lock: RunLock, preset: str | dict[str, Any]) -> Run:
         """Open a run whose lock is held; whoever held it before may have made or ended it."""
         status = Status()
+        notices: list[str] = []
+        # JSON is YAML, too.
+        text = preset if isinstance(preset, str) else json.dumps(preset, indent=2) + "\n"
         if (path / "run.json").exists():
             info = _same(path, info)
-            status = record.read(path / "status.json", Status)
+            status, mended = _status(path)
+            if mended:
+                notices.append(mended)
             if status.state == "complete":
+                run = cls(path, info, status, None)
+                run.notices += notices
                 lock.release()
-                return cls(path, info, status, None)
+                return run
+            if (wrong := _preset_problem(path, info)) is not None:
+                info.preset_sha256 = atomic.write_text(path / "preset.yaml", text)
+                record.write(path / "run.json", info)
+                notices.append(f"{wrong}; written again, as it was asked for now")
         else:
-            # JSON is YAML, too.
-            text = preset if isinstance(preset, str) else json.dumps(preset, indent=2) + "\n"
-            atomic.write_text(path / "preset.yaml", text)
-            atomic.write_json(path / "status.json", status.plain())
+            info.preset_sha256 = atomic.write_text(path / "preset.yaml", text)
+            record.write(path / "status.json", status)
             info.versions = provenance.versions()
             info.code = provenance.revision()
             info.machine = provenance.machine()
-            atomic.write_json(path / "run.json", info.plain())
+            record.write(path / "run.json", info)
         # An attempt that was killed at the very end: what it listed may change again.
         (path / manifest.NAME).unlink(missing_ok=True)
         run = cls(path, info, status, lock)
+        run.notices += notices
         last = status.attempts[-1] if status.attempts else None
         if last is not None:
             status.state, status.reason = "running", None
@@ -189,7 +203,18 @@ class Run:
     def report(self) -> Report | None:
         """The report, if there is one yet. Raises InputError if it is damaged."""
         path = self.path / "report.json"
-        return load_report(path) if path.is_file() else None
+        if not path.is_file():
+            return None
+        listed = manifest.checksum(self.path, path.name) if self.complete else None
+        if listed is not None and atomic.file_sha256(path) != listed:
+            raise InputError(f"{path} is damaged: it does not match its checksum", kind="run")
+        return load_report(path)
+
+    def preset(self) -> str:
+        """The preset it was made with, as YAML. Raises InputError if that is damaged."""
+        if (wrong := _preset_problem(self.path, self.info)) is not None:
+            raise InputError(f"run {self.name} is damaged: {wrong}", kind="run")
+        return (self.path / "preset.yaml").read_text(encoding="utf-8")
 
     def facts(self) -> Facts:
         """What the pages of a report say of the run itself."""
@@ -206,8 +231,20 @@ class Run:
         return list(read_rows(self.path / "metrics.jsonl"))
 
     def problems(self) -> list[str]:
-        """What in the run is not as its manifest says (reads every file); empty if all is well."""
-        return manifest.problems(self.path)
+        """What is damaged, one sentence each, by manifest or checksum; empty if all is well.
+
+        Reads every file. Of a run that is not complete the preset and the structure of its lines
+        are looked at; its checkpoints are the engine's.
+        """
+        if self.complete:
+            return manifest.problems(self.path)
+        found = []
+        if (wrong := _preset_problem(self.path, self.info)) is not None:
+            found.append(wrong)
+        for file in (self._metrics, self._bad):
+            if damaged := file.damaged():
+                found.append(f"{file.path.name}: {damaged} of its lines cannot be read")
+        return found
 
     def require_identity(self, identity: dict[str, Any]) -> None:
         """Raise InputError, listing what differs, unless the run was made with `identity`."""
@@ -241,10 +278,24 @@ class Run:
             return
         self._metrics.append({"step": step, **values})
 
-    def truncate_metrics(self, step: int) -> int:
-        """Drop the rows of steps after `step` and damaged ones; gives how many were dropped."""
+    def metrics_mark(self) -> Mark:
+        """Size and checksum of the rows logged so far, for a checkpoint of this moment."""
+        return self._metrics.mark()
+
+    def truncate_metrics(self, step: int, mark: Mark | None = None) -> int:
+        """Drop the rows of steps after `step` and damaged ones; gives how many were dropped.
+
+        With the `mark` of that step the rest is checked; what is damaged there is said aloud.
+        """
         if not self._writes():
             return 0
+        if mark is not None and not self._metrics.begins_with(mark):
+            log.warning(
+                "%s is not as it was at step %d: damaged, or lines are lost; what can be read of "
+                "it is kept, and the curves of this run may have holes",
+                self._metrics.path,
+                step,
+            )
         return self._metrics.keep(
             lambda row: isinstance(row.get("step"), int) and row["step"] <= step
         )
@@ -332,7 +383,7 @@ class Run:
 
     def _write_status(self) -> None:
         self.status.updated = now()
-        atomic.write_json(self.path / "status.json", self.status.plain())
+        record.write(self.path / "status.json", self.status)
 
 
 def checked_name(name: str) -> str:
@@ -368,6 +419,29 @@ def _check_unborn(path: Path) -> None:
             f"{path} holds other things than a run ({foreign[0]}, …); choose another name",
             kind="run-name",
         )
+
+
+def _status(path: Path) -> tuple[Status, str | None]:
+    """The status of the run at `path`, made anew if it is damaged; and then a sentence on it."""
+    try:
+        return record.read(path / "status.json", Status), None
+    except InputError as error:
+        # The manifest is the last thing that is written, and removed before anything is changed.
+        complete = (path / manifest.NAME).exists() and not manifest.problems(path)
+        status = Status(state="complete" if complete else "running", updated=now())
+        record.write(path / "status.json", status)
+        return status, f"{error}; made anew ({status.state}), its history of attempts is lost"
+
+
+def _preset_problem(path: Path, info: RunInfo) -> str | None:
+    """What is wrong with the preset of a run, or None."""
+    try:
+        found = atomic.file_sha256(path / "preset.yaml")
+    except OSError as error:
+        return f"its preset.yaml cannot be read ({error.strerror})"
+    if info.preset_sha256 is not None and found != info.preset_sha256:
+        return "its preset.yaml does not match its checksum"
+    return None
 
 
 def _same(path: Path, new: RunInfo) -> RunInfo:

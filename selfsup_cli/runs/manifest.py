@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from selfsup_cli.runs import atomic
+from selfsup_cli.runs.seal import opened, sealed
 
 NAME = "manifest.json"
 SCHEMA = "selfsup.manifest/1"
-MUTABLE = ("run.lock", "status.json", "log.txt", "metrics.jsonl", "quarantine.jsonl")
+MUTABLE = ("run.lock", "status.json", "log.txt")
 MUTABLE_FOLDERS = ("events", "debug")
 
 
@@ -28,20 +29,20 @@ def write(folder: Path) -> None:
             mutable.append(name)
         else:
             fixed[name] = {"bytes": path.stat().st_size, "sha256": atomic.file_sha256(path)}
-    atomic.write_json(folder / NAME, {"schema": SCHEMA, "files": fixed, "mutable": mutable})
+    atomic.write_json(folder / NAME, sealed({"schema": SCHEMA, "files": fixed, "mutable": mutable}))
 
 
 def problems(folder: Path) -> list[str]:
     """What in `folder` is not as its manifest says, one sentence each; empty if all is well."""
     try:
-        record = json.loads((folder / NAME).read_bytes())
+        record = opened(json.loads((folder / NAME).read_bytes()))
         files = {
             str(name): (int(e["bytes"]), str(e["sha256"])) for name, e in record["files"].items()
         }
     except FileNotFoundError:
         return [f"{NAME} is missing"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        return [f"{NAME} cannot be read ({type(error).__name__})"]
+        return [f"{NAME} cannot be read ({error or type(error).__name__})"]
     found = []
     for name, (size, digest) in files.items():
         path = folder / name
@@ -59,8 +60,8 @@ def problems(folder: Path) -> list[str]:
 def checksum(folder: Path, name: str) -> str | None:
     """The SHA-256 that the manifest of `folder` has for a file; None if it does not list it."""
     try:
-        return str(json.loads((folder / NAME).read_bytes())["files"][name]["sha256"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return str(opened(json.loads((folder / NAME).read_bytes()))["files"][name]["sha256"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 

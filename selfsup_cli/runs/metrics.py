@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from selfsup_cli.runs.atomic import cannot_write, write_bytes
 
 Row = dict[str, Any]
+
+
+class Mark(TypedDict):
+    """How long a file was at some moment, and the SHA-256 (hex) of what it held."""
+
+    bytes: int
+    sha256: str
+
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 
 
 class JsonLines:
@@ -25,10 +35,11 @@ class JsonLines:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._fd = -1
+        self._hash = hashlib.sha256()
 
     def append(self, row: Row) -> None:
         """Add `row`. What JSON lacks (NaN, infinity) becomes null and is named in `nonfinite`."""
-        data = (json.dumps(plain_row(row), ensure_ascii=False, allow_nan=False) + "\n").encode()
+        data = (_encode(plain_row(row)) + "\n").encode()
         try:
             if self._fd < 0:
                 self._open()
@@ -40,6 +51,7 @@ class JsonLines:
             except BaseException:
                 os.ftruncate(self._fd, size)
                 raise
+            self._hash.update(data)
         except OSError as error:
             raise cannot_write(self.path, error) from error
 
@@ -50,6 +62,31 @@ class JsonLines:
                 os.fsync(self._fd)
             except OSError as error:
                 raise cannot_write(self.path, error) from error
+
+    def mark(self) -> Mark:
+        """Length and checksum of the rows so far."""
+        try:
+            if self._fd < 0:
+                self._open()
+            return {"bytes": os.fstat(self._fd).st_size, "sha256": self._hash.hexdigest()}
+        except OSError as error:
+            raise cannot_write(self.path, error) from error
+
+    def begins_with(self, mark: Mark) -> bool:
+        """Whether the file still holds what it did at the moment of `mark`."""
+        try:
+            with self.path.open("rb") as file:
+                found = hashlib.sha256(file.read(mark["bytes"]))
+                return file.tell() == mark["bytes"] and found.hexdigest() == mark["sha256"]
+        except FileNotFoundError:
+            return mark["bytes"] == 0
+
+    def damaged(self) -> int:
+        """How many lines are no rows, but for one at the end that a killed writer left torn."""
+        if not self.path.is_file():
+            return 0
+        with self.path.open("rb") as lines:
+            return sum(_parse(line) is None for line in lines if line.endswith(b"\n"))
 
     def keep(self, wanted: Callable[[Row], bool]) -> int:
         """Drop every row for which `wanted(row)` is false; gives the number of dropped rows."""
@@ -83,6 +120,9 @@ class JsonLines:
             end = start
         if end < size:
             os.ftruncate(self._fd, end)
+        self._hash = hashlib.sha256()
+        for start in range(0, end, 1 << 20):
+            self._hash.update(os.pread(self._fd, min(1 << 20, end - start), start))
 
 
 def read_rows(path: Path) -> Iterator[Row]:

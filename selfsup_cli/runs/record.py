@@ -10,6 +10,8 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from selfsup_cli.errors import InputError
+from selfsup_cli.runs import atomic
+from selfsup_cli.runs.seal import opened, sealed
 
 State = Literal["created", "running", "preempted", "failed", "diverged", "complete"]
 ENDED: frozenset[State] = frozenset({"preempted", "failed", "diverged", "complete"})
@@ -60,6 +62,7 @@ class RunInfo(_Record):
     identity: dict[str, Any]
     dataset: dict[str, Any] | None
     parents: list[dict[str, Any]]
+    preset_sha256: str | None = None
     versions: dict[str, str] = {}
     code: dict[str, Any] | None = None
     machine: dict[str, str] = {}
@@ -71,7 +74,7 @@ RecordT = TypeVar("RecordT", bound=_Record)
 def read(path: Path, model: type[RecordT]) -> RecordT:
     """Read a record. Raises InputError if it is missing, damaged or of another version."""
     try:
-        return model.model_validate_json(path.read_bytes())
+        return model.model_validate(opened(json.loads(path.read_bytes()), required=False))
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}", kind="run") from error
     except ValidationError as error:
@@ -82,6 +85,15 @@ def read(path: Path, model: type[RecordT]) -> RecordT:
             f"{first['msg']}",
             kind="run",
         ) from error
+    except ValueError as error:
+        raise InputError(
+            f"{path} is damaged or of another version: {error}", kind="run"
+        ) from error
+
+
+def write(path: Path, record: _Record) -> None:
+    """Write a record with its checksum. Raises MachineError if the disk does not take it."""
+    atomic.write_json(path, sealed(record.plain()))
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from typing import Any
 
 import numpy as np
@@ -103,3 +105,14 @@ def test_impossible_batches_are_refused() -> None:
         EpochLoader(dataset, 12, batch_size=13, seed=0)
     with pytest.raises(InputError, match="--batch-size 4"):
         EpochSampler(12, 5, seed=0, rank=0, world=2)
+
+
+def test_workers_ignore_signals_that_are_meant_for_the_parent() -> None:
+    dataset = ClipDataset(Numbers(), plan, (4, 6), seed=5)
+    loader = EpochLoader(dataset, 12, batch_size=3, seed=5, workers=2)
+    arriving = loader.epoch(0)
+    first = next(arriving)
+    for worker in loader._loader._iterator._workers:  # type: ignore[union-attr]
+        for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
+            os.kill(worker.pid, signum)
+    assert len([first, *arriving, *loader.epoch(1)]) == 8

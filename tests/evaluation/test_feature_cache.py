@@ -27,6 +27,7 @@ from selfsup_cli.evaluation.cache import (
     key_of,
     plan_shards,
 )
+from selfsup_cli.runs.seal import sealed
 
 DIMS = {"conv1": 6, "fc1": 3}
 ROWS = np.array([2, 3, 1, 4, 2, 2], dtype=np.int64)
@@ -299,7 +300,8 @@ def test_a_foreign_file_under_a_listed_checksum_is_still_refused(tmp_path: Path)
     index = json.loads((tmp_path / "c" / "index.json").read_text())
     data = path.read_bytes()
     index["shards"]["0"].update(bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
-    (tmp_path / "c" / "index.json").write_text(json.dumps(index))
+    del index["check"]
+    (tmp_path / "c" / "index.json").write_text(json.dumps(sealed(index)))
     assert fill(make(tmp_path / "c")) == [0]
 
 

@@ -90,7 +90,7 @@ def test_a_constant_answer_is_at_chance_and_that_is_said() -> None:
     assert (backwards.value, backwards.chance) == (1, 1)
     (finding,) = found.findings()
     assert finding.verdict == "bad"
-    assert "at chance" in finding.text
+    assert "not above chance" in finding.text
     assert "--lr" in finding.text
 
 

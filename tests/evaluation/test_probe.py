@@ -330,10 +330,25 @@ def test_a_grid_of_one_needs_no_choice_and_one_video_per_class_allows_none() -> 
     one = LinearProbe(epochs=5, lrs=[0.05], weight_decays=[0.001])
     result = probe_layer(labelled(rows, labels), labelled(rows, labels), "x", one, CPU)
     assert (result.lr, result.weight_decay, result.chosen) == (0.05, 0.001, "given")
-    assert result.validation is None
+    # There is nothing to choose here, but layers are compared by it.
+    assert result.validation is not None
     few = labelled(np.eye(3), np.arange(3))
     result = probe_layer(few, few, "x", LinearProbe(epochs=5), CPU)
     assert "too few videos" in result.chosen
+    assert result.validation is None
+
+
+def test_features_are_left_as_they_are_if_the_preset_says_so() -> None:
+    rows, labels = blobs(60, 3, 5, 4, seed=0)
+    data = labelled(1000 + rows, labels)
+    plain = LinearProbe(epochs=5, lrs=[0.05], weight_decays=[0.0], normalize=False)
+    everything = np.arange(len(labels))
+    heads = probes._train(data, "x", everything, [(0.05, 0.0)], plain, CPU, None)
+    assert torch.equal(heads.mean, torch.zeros(5))
+    assert torch.equal(heads.scale, torch.ones(5))
+    found = probe_layer(data, data, "x", plain, CPU)
+    row = measurements(found, subject="learned", dataset="d", split="s", protocol={"k": 1})[0]
+    assert row.protocol["classifier"] == "linear on features as they are"
 
 
 def test_one_class_is_refused() -> None:

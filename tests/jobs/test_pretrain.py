@@ -70,10 +70,7 @@ def test_killed_at_five_random_steps_it_ends_the_same(
     for name in ("metrics.jsonl", "backbone.safetensors"):
         assert (killed / name).read_bytes() == (uninterrupted / name).read_bytes(), (name, steps)
     ends = [Run.open(path) for path in (killed, uninterrupted)]
-    states = [
-        read_tensors(run.path / f"checkpoints/step-{STEPS:08d}/state.pt")
-        for run in ends
-    ]
+    states = [read_tensors(run.path / f"checkpoints/step-{STEPS:08d}/state.pt") for run in ends]
     assert states[0]["at"] == states[1]["at"]
     reports = [run.report() for run in ends]
     assert reports[0] is not None

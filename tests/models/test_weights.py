@@ -14,6 +14,7 @@ from selfsup_cli.config.registry import ARCHS
 from selfsup_cli.errors import InputError, MachineError
 from selfsup_cli.models import Backbone, build, load_backbone, save_backbone, sidecar_path
 from selfsup_cli.runs.atomic import file_sha256
+from selfsup_cli.runs.seal import sealed
 
 TRAINED_ON = {"dataset": "motion", "steps": 12}
 
@@ -33,8 +34,9 @@ def saved(tmp_path: Path) -> Path:
 def edit(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
     place = sidecar_path(path)
     content = json.loads(place.read_text())
+    del content["check"]
     change(content)
-    place.write_text(json.dumps(content))
+    place.write_text(json.dumps(sealed(content)))
 
 
 def resave(path: Path, tensors: dict[str, torch.Tensor]) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from selfsup_cli.runs import manifest, provenance
 from selfsup_cli.runs.record import differences, listed
+from selfsup_cli.runs.seal import sealed
 
 
 def test_manifests_leave_out_temporaries_links_and_lead_nowhere(tmp_path: Path) -> None:
@@ -26,6 +27,11 @@ def test_manifests_leave_out_temporaries_links_and_lead_nowhere(tmp_path: Path) 
     assert (list(record["files"]), record["mutable"]) == (["a"], ["debug/d", "events/e"])
     record["files"] = {"../secret": {"bytes": 1, "sha256": "0"}}
     (folder / "manifest.json").write_text(json.dumps(record))
+    assert manifest.problems(folder) == [
+        "manifest.json cannot be read (it does not match its checksum)"
+    ]
+    del record["check"]
+    (folder / "manifest.json").write_text(json.dumps(sealed(record)))
     assert manifest.problems(folder) == ["../secret leads out of the folder"]
     for broken in ("", "[]", '{"files": {"a": 3}}'):
         (folder / "manifest.json").write_text(broken)

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import platform
+import random
 import resource
 import signal
 import sys
@@ -445,32 +446,120 @@ def test_the_manifest_lists_all_and_notices_everything(tmp_path: Path) -> None:
     record = json.loads((run.path / "manifest.json").read_text())
     assert set(record["files"]) == {
         "run.json", "preset.yaml", "report.json", "report.html", "report.md",
-        "backbone.safetensors", "pictures/curves.png",
+        "backbone.safetensors", "pictures/curves.png", "metrics.jsonl",
     }  # fmt: skip
-    assert record["mutable"] == ["metrics.jsonl", "run.lock", "status.json"]
+    assert record["mutable"] == ["run.lock", "status.json"]
+    assert run.problems() == []
+    with (run.path / "log.txt").open("a") as log:
+        log.write("more")
     assert run.problems() == []
     (run.path / "metrics.jsonl").write_text("")
-    assert run.problems() == []
     weights = run.path / "backbone.safetensors"
     weights.write_bytes(b"wEights")
     (run.path / "preset.yaml").write_text("")
     (run.path / "pictures" / "curves.png").unlink()
     assert run.problems() == [
         "backbone.safetensors does not match its checksum",
+        "metrics.jsonl has 0 bytes instead of 25",
         "pictures/curves.png is missing",
         f"preset.yaml has 0 bytes instead of {len('optim:' + '  lr: 3e-4') + 2}",
     ]
 
 
+DAMAGED = ["", "{}x", '{"schema": "selfsup.run/9"}', "[]"]
+
+
 @pytest.mark.parametrize("name", ["run.json", "status.json"])
-@pytest.mark.parametrize("text", ["", "{}x", '{"schema": "selfsup.run/9"}', "[]"])
+@pytest.mark.parametrize("text", DAMAGED)
 def test_damaged_records_are_named(tmp_path: Path, name: str, text: str) -> None:
     run = finished(tmp_path)
     (run.path / name).write_text(text)
-    for opening in (lambda: Run.open(run.path), lambda: begin(tmp_path)):
-        with pytest.raises(InputError, match="damaged or of another version") as caught:
-            opening()
-        assert name in str(caught.value)
+    with pytest.raises(InputError, match=f"{name} is damaged or of another version"):
+        Run.open(run.path)
+    if name == "run.json":
+        with pytest.raises(InputError, match=r"run\.json is damaged or of another version"):
+            begin(tmp_path)
+
+
+@pytest.mark.parametrize("text", DAMAGED)
+def test_a_damaged_status_is_made_anew(tmp_path: Path, text: str) -> None:
+    run = finished(tmp_path, "done")
+    (run.path / "status.json").write_text(text)
+    again = begin(tmp_path, "done")
+    assert again.complete
+    assert "status.json is damaged" in again.notices[0]
+    assert Run.open(run.path).complete
+
+    with begin(tmp_path, "half") as half:
+        half.set_status("running", step=3)
+    (half.path / "status.json").write_text(text)
+    with begin(tmp_path, "half") as half:
+        assert "status.json is damaged" in half.notices[0]
+        assert half.status.state == "running"
+        assert len(half.attempts) == 1
+
+
+def test_any_flipped_bit_of_a_record_is_noticed_or_changes_nothing(tmp_path: Path) -> None:
+    with begin(tmp_path) as run:
+        run.set_status("running", step=3)
+    for name in ("run.json", "status.json"):
+        path = run.path / name
+        whole = path.read_bytes()
+        before = json.loads(whole)
+        for bit in random.Random(name).sample(range(8 * len(whole)), 150):
+            path.write_bytes(flipped(whole, bit))
+            try:
+                Run.open(run.path)
+            except InputError:
+                continue
+            assert json.loads(path.read_bytes()) == before, bit
+        path.write_bytes(whole)
+
+
+def test_a_damaged_preset_is_written_again(tmp_path: Path) -> None:
+    with begin(tmp_path) as run:
+        text = run.preset()
+    (run.path / "preset.yaml").write_bytes(flipped(text.encode(), 40))
+    with pytest.raises(InputError, match=r"preset\.yaml does not match its checksum"):
+        Run.open(run.path).preset()
+    assert "preset.yaml" in Run.open(run.path).problems()[0]
+    with begin(tmp_path) as run:
+        assert "preset.yaml does not match its checksum; written again" in run.notices[0]
+        assert run.preset() == text
+    assert Run.open(run.path).problems() == []
+
+
+def test_damaged_metrics_are_said_aloud_where_the_mark_tells(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with begin(tmp_path) as run:
+        for step in (1, 2):
+            run.log(step, loss=0.25)
+        mark = run.metrics_mark()
+        run.log(3, loss=0.25)
+        assert run.truncate_metrics(2, mark) == 1
+        assert run.metrics_mark() == mark
+        assert not caplog.records
+        path = run.path / "metrics.jsonl"
+        path.write_bytes(path.read_bytes().replace(b"0.25", b"0.35", 1))
+        assert run.truncate_metrics(2, mark) == 0
+        assert "metrics.jsonl is not as it was at step 2" in caplog.text
+        path.write_bytes(path.read_bytes().replace(b"{", b"z", 1))
+        assert "1 of its lines cannot be read" in run.problems()[0]
+
+
+def test_a_damaged_report_is_noticed(tmp_path: Path) -> None:
+    run = finished(tmp_path)
+    path = run.path / "report.json"
+    path.write_bytes(path.read_bytes().replace(b"learned", b"leArned"))
+    with pytest.raises(InputError, match=r"report\.json is damaged"):
+        Run.open(run.path).report()
+
+
+def flipped(data: bytes, bit: int) -> bytes:
+    out = bytearray(data)
+    out[bit // 8] ^= 1 << bit % 8
+    return bytes(out)
 
 
 def test_nothing_heavy_is_imported() -> None:

@@ -1,0 +1,347 @@
+"""`selfsup data check|pack`."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from selfsup_cli.cli import console, document, work
+from selfsup_cli.cli.groups import HOUSE, Action, NamedGroup
+from selfsup_cli.errors import InputError
+
+_LINES = 50
+_NAMES = 3
+
+Data = Annotated[
+    str,
+    typer.Argument(metavar="DATA", help="A folder, a CSV file or a registered dataset."),
+]
+Root = Annotated[
+    str | None,
+    typer.Option(
+        "--data-root",
+        metavar="DIR",
+        help="Folder of a registered dataset, instead of $SELFSUP_DATA/NAME.",
+        show_default=False,
+    ),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        "--workers",
+        metavar="N",
+        min=0,
+        max=256,
+        help="Processes that decode; 0 decodes in the main process. [default: one for each core]",
+        show_default=False,
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but warnings and errors.")]
+Verbose = Annotated[
+    bool, typer.Option("--verbose", "-v", help="Say also what was decided and why.")
+]
+
+app = typer.Typer(
+    name="data", cls=NamedGroup, help="Check files once; store decoded frames once.", **HOUSE
+)
+
+
+def load() -> Any:
+    """The group of commands."""
+    return typer.main.get_command(app)
+
+
+@app.callback()
+def _group() -> None:
+    pass
+
+
+@app.command("check")
+def _check(
+    data: Annotated[
+        str,
+        typer.Argument(
+            metavar="DATA",
+            help="A folder, a CSV file, a registered dataset, a pack (.h5), or one single file.",
+        ),
+    ],
+    root: Root = None,
+    split: Annotated[
+        int,
+        typer.Option(
+            "--split", metavar="N", min=1, max=99, help="The official split that is looked at."
+        ),
+    ] = 1,
+    test_share: Annotated[
+        float,
+        typer.Option(
+            "--test-share",
+            metavar="X",
+            help="Share held out for testing where the data has no split of its own.",
+        ),
+    ] = 0.2,
+    out: Annotated[
+        str | None,
+        typer.Option(
+            "--out",
+            metavar="FILE",
+            help="Where bad files are listed. [default: quarantine.jsonl in this folder]",
+            show_default=False,
+        ),
+    ] = None,
+    workers: Workers = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> Action:
+    """Decode every video and image once, and tell which are sound, unusual or bad.
+
+    Unusual files (portrait, very short, with sound, …) are sound: jobs take them as they are. Bad
+    ones are written to quarantine.jsonl, which --quarantine of any job leaves out. Files with the
+    same content are named, also those that train and test have in common.
+    """
+    if not 0 < test_share < 1:
+        raise InputError(f"--test-share must lie between 0 and 1; got {test_share}", kind="usage")
+    fields = {"root": root, "split": split, "test_share": test_share}
+    verbosity = -1 if quiet else int(verbose)
+    path = None if out is None else Path(out).expanduser()
+    return lambda: _do_check(data, fields, path, workers, verbosity, as_json)
+
+
+@app.command("pack")
+def _pack(
+    data: Data,
+    target: Annotated[
+        str, typer.Argument(metavar="OUT.h5", help="The file that is made.", show_default=False)
+    ],
+    size: Annotated[
+        str, typer.Option("--size", metavar="HxW", help="Height and width of the stored frames.")
+    ] = "128x171",
+    quality: Annotated[
+        int | None,
+        typer.Option(
+            "--quality",
+            metavar="N",
+            min=1,
+            max=100,
+            help="Quality of the JPEGs. [default: 90]",
+            show_default=False,
+        ),
+    ] = None,
+    raw: Annotated[
+        bool,
+        typer.Option("--raw", help="Store what was decoded: exact, and ten times as large."),
+    ] = False,
+    root: Root = None,
+    quarantine: Annotated[
+        str | None,
+        typer.Option(
+            "--quarantine",
+            metavar="FILE",
+            help="File (quarantine.jsonl) that lists unreadable files to leave out.",
+            show_default=False,
+        ),
+    ] = None,
+    workers: Workers = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> Action:
+    """Decode and scale every frame once, so that training does not.
+
+    The pack is data like any other: --data OUT.h5. It keeps names, labels, classes and all splits.
+    The same command again goes on where it was stopped.
+    """
+    if raw and quality is not None:
+        raise InputError("--raw has no --quality: give one of them", kind="usage")
+    height, width = _size(size)
+    level = None if raw else quality or 90
+    fields = {"root": root, "quarantine": quarantine}
+    verbosity = -1 if quiet else int(verbose)
+    path = Path(target).expanduser()
+    return lambda: _do_pack(data, fields, path, (height, width), level, workers, verbosity, as_json)
+
+
+def _size(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d{1,4})[x×](\d{1,4})", text, re.IGNORECASE)
+    if match is None or not all(8 <= int(side) <= 1024 for side in match.groups()):
+        raise InputError(
+            f"--size {text}: give height and width from 8 to 1024, as 128x171", kind="usage"
+        )
+    return int(match[1]), int(match[2])
+
+
+def _do_check(
+    name: str,
+    fields: dict[str, Any],
+    out: Path | None,
+    workers: int | None,
+    verbosity: int,
+    as_json: bool,
+) -> None:
+    work.listen(verbosity)
+    with contextlib.redirect_stdout(sys.stderr):
+        from selfsup_cli.config.blocks import VideoData
+        from selfsup_cli.jobs import data
+
+        outcome = data.check(
+            VideoData(source=name, **fields), out=out, workers=workers, quiet=verbosity < 0
+        )
+    if as_json:
+        document.success(outcome.data)
+    else:
+        console.emit("\n".join(console.plain(line, lines=True) for line in _told(outcome.data)))
+
+
+def _do_pack(
+    name: str,
+    fields: dict[str, Any],
+    target: Path,
+    size: tuple[int, int],
+    quality: int | None,
+    workers: int | None,
+    verbosity: int,
+    as_json: bool,
+) -> None:
+    work.listen(verbosity)
+    with contextlib.redirect_stdout(sys.stderr):
+        from selfsup_cli.config.blocks import VideoData
+        from selfsup_cli.jobs import data
+
+        outcome = data.pack(
+            VideoData(source=name, **fields),
+            target,
+            size=size,
+            quality=quality,
+            workers=workers,
+            quiet=verbosity < 0,
+        )
+    if as_json:
+        document.success(outcome.data)
+    else:
+        console.emit(console.plain(outcome.text, lines=True))
+
+
+# -- what a check has found, as a person reads it
+
+
+def _told(found: dict[str, Any]) -> Iterator[str]:
+    """The result of a check in lines and tables."""
+    yield f"{found['name']}: {found['storage'] or found['root']}"
+    yield ""
+    yield from _tables(found)
+    yield from _bad(found)
+    yield from _unusual(found)
+    yield from _same(found)
+    yield from _division(found)
+    yield from _speeds(found)
+    for out in found["left_out"]:
+        yield f"left out: {out['id']}: {out['reason']}"
+    for note in found["notes"]:
+        yield f"note: {note}"
+    if found["quarantine"]:
+        yield f"quarantine: {found['quarantine']} (for --quarantine)"
+
+
+def _tables(found: dict[str, Any]) -> Iterator[str]:
+    from selfsup_cli.cli import report
+
+    rows: list[tuple[str, ...]] = [
+        (f"{kind}s", *(str(row[name]) for name in ("files", "sound", "unusual", "bad")))
+        for kind, row in found["counts"].items()
+    ]
+    others = found["other_files"]
+    if others:
+        rows.append(("other", str(sum(others.values())), "", "", ""))
+    right = ("files", "sound", "of them unusual", "bad")
+    yield report.table(("", *right), rows, right=right)
+    if others:
+        yield f"other files: {_counted(others)}"
+    yield ""
+    ranges: list[tuple[str, ...]] = [
+        (name.replace("_", " "), *(f"{found[name][end]:g}" for end in ("least", "median", "most")))
+        for name in ("frames", "seconds", "frames_per_second")
+        if found[name]
+    ]
+    if ranges:
+        ends = ("least", "median", "most")
+        yield report.table(("sound videos", *ends), ranges, right=ends)
+        yield f"sizes (width×height): {_counted(found['sizes'])}"
+        yield f"codecs: {_counted(found['codecs'])}"
+        yield ""
+
+
+def _counted(counts: dict[str, int]) -> str:
+    shown = [f"{name} ({count})" for name, count in list(counts.items())[:8]]
+    return ", ".join(shown) + (f", and {len(counts) - 8} more" if len(counts) > 8 else "")
+
+
+def _bad(found: dict[str, Any]) -> Iterator[str]:
+    bad = [one for one in found["files"] if one["verdict"] == "bad"]
+    if bad:
+        yield "bad"
+        yield from _first(f"  {one['id']}: {one['bad']}" for one in bad)
+        yield ""
+
+
+def _unusual(found: dict[str, Any]) -> Iterator[str]:
+    if not found["unusual"]:
+        return
+    yield "sound but unusual"
+    for phrase, names in found["unusual"].items():
+        more = f", and {len(names) - _NAMES} more" if len(names) > _NAMES else ""
+        yield f"  {phrase} ({len(names)}): {', '.join(names[:_NAMES])}{more}"
+    yield ""
+
+
+def _same(found: dict[str, Any]) -> Iterator[str]:
+    groups = found["duplicates"]
+    if groups:
+        spare = sum(len(names) - 1 for names in groups)
+        yield f"the same content: {spare} files are copies of others"
+        yield from _first(f"  {' = '.join(names)}" for names in groups)
+        yield ""
+
+
+def _division(found: dict[str, Any]) -> Iterator[str]:
+    split = found["split"]
+    if split is None:
+        return
+    said = f"split ({split['rule']}): {split['train']} train, {split['test']} test"
+    leaks = found["in_train_and_test"]
+    if not leaks:
+        yield f"{said}; no file of one has the content of a file of the other"
+        return
+    yield f"{said}; {len(leaks)} pairs of files have the same content in both"
+    yield from _first(f"  train {leak['train']} = test {leak['test']}" for leak in leaks)
+
+
+def _speeds(found: dict[str, Any]) -> Iterator[str]:
+    clips = found["clips"]
+    if clips is None:
+        return
+    reach = {int(speed): count for speed, count in clips["fastest_speed"].items()}
+    videos, last = sum(reach.values()) + clips["too_short"], clips["speeds"][-1]
+    slower = [f"{count} reach speed {speed}" for speed, count in reach.items() if speed < last]
+    yield (
+        f"clips of {clips['frames']} frames: {videos - reach.get(last, 0)} of {videos} sound "
+        f"videos are too short for all speeds, up to {last} ({clips['frames'] * last} frames)"
+        + "".join(f"; {one}" for one in slower)
+        + f"; {clips['too_short']} have fewer than {clips['fewest_frames']} frames and are left "
+        "out of pretraining"
+    )
+
+
+def _first(lines: Iterable[str]) -> Iterator[str]:
+    """The first lines of many."""
+    lines = list(lines)
+    yield from lines[:_LINES]
+    if len(lines) > _LINES:
+        yield f"  … and {len(lines) - _LINES} more (--json has them all)"

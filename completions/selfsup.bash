@@ -25,7 +25,7 @@ _selfsup_command() {
     commands='' options=''
     case $1 in
     '')
-        commands='pretrain probe retrieve visualize report runs presets doctor completion'
+        commands='pretrain probe retrieve visualize report data runs presets doctor completion'
         options='--version --help -h'
         ;;
     'pretrain')
@@ -84,8 +84,20 @@ _selfsup_command() {
         commands=''
         options='--format --out --json --quiet -q --verbose -v --help -h'
         ;;
+    'data')
+        commands='check pack'
+        options='--help -h'
+        ;;
+    'data check')
+        commands=''
+        options='--data-root --split --test-share --out --workers --json --quiet -q --verbose -v --help -h'
+        ;;
+    'data pack')
+        commands=''
+        options='--size --quality --raw --data-root --quarantine --workers --json --quiet -q --verbose -v --help -h'
+        ;;
     'runs')
-        commands='list show resume'
+        commands='list show resume verify'
         options='--help -h'
         ;;
     'runs list')
@@ -99,6 +111,10 @@ _selfsup_command() {
     'runs resume')
         commands=''
         options='--json --quiet -q --verbose -v --help -h'
+        ;;
+    'runs verify')
+        commands=''
+        options='--json --help -h'
         ;;
     'presets')
         commands='list show validate copy schema'
@@ -148,10 +164,10 @@ _selfsup_value() {
     'pretrain temporal --run' | 'pretrain shuffle-learn --run' | 'pretrain rotnet3d --run' | 'pretrain supervised --run' | 'probe --run' | 'retrieve --run')
         names=runs
         ;;
-    'pretrain temporal --data' | 'pretrain temporal --dataset' | 'pretrain shuffle-learn --data' | 'pretrain shuffle-learn --dataset' | 'pretrain rotnet3d --data' | 'pretrain rotnet3d --dataset' | 'pretrain supervised --data' | 'pretrain supervised --dataset' | 'probe --data' | 'probe --dataset' | 'retrieve --data' | 'retrieve --dataset' | 'visualize pretext --data' | 'visualize pretext --dataset' | 'visualize pretext temporal --data' | 'visualize pretext temporal --dataset' | 'visualize pretext shuffle-learn --data' | 'visualize pretext shuffle-learn --dataset' | 'visualize pretext rotnet3d --data' | 'visualize pretext rotnet3d --dataset' | 'visualize pretext supervised --data' | 'visualize pretext supervised --dataset')
+    'pretrain temporal --data' | 'pretrain temporal --dataset' | 'pretrain shuffle-learn --data' | 'pretrain shuffle-learn --dataset' | 'pretrain rotnet3d --data' | 'pretrain rotnet3d --dataset' | 'pretrain supervised --data' | 'pretrain supervised --dataset' | 'probe --data' | 'probe --dataset' | 'retrieve --data' | 'retrieve --dataset' | 'visualize pretext --data' | 'visualize pretext --dataset' | 'visualize pretext temporal --data' | 'visualize pretext temporal --dataset' | 'visualize pretext shuffle-learn --data' | 'visualize pretext shuffle-learn --dataset' | 'visualize pretext rotnet3d --data' | 'visualize pretext rotnet3d --dataset' | 'visualize pretext supervised --data' | 'visualize pretext supervised --dataset' | 'data check 0' | 'data pack 0')
         names=datasets files=yes
         ;;
-    'pretrain temporal --data-root' | 'pretrain temporal --quarantine' | 'pretrain shuffle-learn --data-root' | 'pretrain shuffle-learn --quarantine' | 'pretrain rotnet3d --data-root' | 'pretrain rotnet3d --quarantine' | 'pretrain supervised --data-root' | 'pretrain supervised --quarantine' | 'probe --data-root' | 'probe --quarantine' | 'retrieve --data-root' | 'retrieve --quarantine' | 'visualize pretext --out' | 'visualize pretext --data-root' | 'visualize pretext --quarantine' | 'visualize pretext temporal --out' | 'visualize pretext temporal --data-root' | 'visualize pretext temporal --quarantine' | 'visualize pretext shuffle-learn --out' | 'visualize pretext shuffle-learn --data-root' | 'visualize pretext shuffle-learn --quarantine' | 'visualize pretext rotnet3d --out' | 'visualize pretext rotnet3d --data-root' | 'visualize pretext rotnet3d --quarantine' | 'visualize pretext supervised --out' | 'visualize pretext supervised --data-root' | 'visualize pretext supervised --quarantine' | 'report --out' | 'presets validate 0' | 'presets copy 1')
+    'pretrain temporal --data-root' | 'pretrain temporal --quarantine' | 'pretrain shuffle-learn --data-root' | 'pretrain shuffle-learn --quarantine' | 'pretrain rotnet3d --data-root' | 'pretrain rotnet3d --quarantine' | 'pretrain supervised --data-root' | 'pretrain supervised --quarantine' | 'probe --data-root' | 'probe --quarantine' | 'retrieve --data-root' | 'retrieve --quarantine' | 'visualize pretext --out' | 'visualize pretext --data-root' | 'visualize pretext --quarantine' | 'visualize pretext temporal --out' | 'visualize pretext temporal --data-root' | 'visualize pretext temporal --quarantine' | 'visualize pretext shuffle-learn --out' | 'visualize pretext shuffle-learn --data-root' | 'visualize pretext shuffle-learn --quarantine' | 'visualize pretext rotnet3d --out' | 'visualize pretext rotnet3d --data-root' | 'visualize pretext rotnet3d --quarantine' | 'visualize pretext supervised --out' | 'visualize pretext supervised --data-root' | 'visualize pretext supervised --quarantine' | 'report --out' | 'data check --data-root' | 'data check --out' | 'data pack --size' | 'data pack --data-root' | 'data pack --quarantine' | 'data pack 1' | 'presets validate 0' | 'presets copy 1')
         files=yes
         ;;
     'pretrain temporal --arch' | 'pretrain shuffle-learn --arch' | 'pretrain rotnet3d --arch' | 'pretrain supervised --arch' | 'visualize pretext --arch' | 'visualize pretext temporal --arch' | 'visualize pretext shuffle-learn --arch' | 'visualize pretext rotnet3d --arch' | 'visualize pretext supervised --arch')
@@ -187,7 +203,7 @@ _selfsup_value() {
     'probe --set')
         fixed='subject.run= subject.baseline= subject.baseline_seed= data.source= data.root= data.split= data.test_share= data.split_seed= data.max_bad= data.quarantine= data.motion.videos= data.motion.test_videos= data.motion.length= data.motion.side= data.motion.seed= clips.train= clips.test= clips.max_skip= probe.layers= probe.grid= probe.normalize= probe.lrs= probe.weight_decays= probe.epochs= probe.batch_size= probe.validation_share= probe.seed= probe.still= machine.device= machine.devices= machine.workers=' equals=yes
         ;;
-    'probe --from' | 'retrieve --from' | 'report '[0-9]* | 'runs show 0' | 'runs resume 0')
+    'probe --from' | 'retrieve --from' | 'report '[0-9]* | 'runs show 0' | 'runs resume 0' | 'runs verify '[0-9]*)
         fixed='latest' names=runs files=yes
         ;;
     'probe --baseline' | 'retrieve --baseline')
@@ -228,7 +244,7 @@ _selfsup() {
     for ((i = 1; i < last; i++)); do
         word=${words[i]}
         if [[ $word == -* ]]; then
-            if [[ ' --preset --set --run --data --dataset --data-root --split --test-share --max-bad --quarantine --arch --width --crop --optimizer --lr --weight-decay --schedule --clip-grad --epochs --max-steps --batch-size --accumulate --seed --precision --checkpoint-steps --monitor-every --device --devices --workers --transformations --from --baseline --train-clips --test-clips --layer --clips --out --count --format ' == *" $word "* ]]; then
+            if [[ ' --preset --set --run --data --dataset --data-root --split --test-share --max-bad --quarantine --arch --width --crop --optimizer --lr --weight-decay --schedule --clip-grad --epochs --max-steps --batch-size --accumulate --seed --precision --checkpoint-steps --monitor-every --device --devices --workers --transformations --from --baseline --train-clips --test-clips --layer --clips --out --count --format --size --quality ' == *" $word "* ]]; then
                 ((++i == last)) && option=$word
             fi
         elif [[ " $commands " == *" $word "* ]]; then

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from selfsup_cli.version import __version__
+
 if TYPE_CHECKING:
     from selfsup_cli.jobs.api import load_backbone, pretrain, probe, retrieve
 
-__version__ = "0.1.0"
-__all__ = ["load_backbone", "pretrain", "probe", "retrieve"]
+__all__ = ["__version__", "load_backbone", "pretrain", "probe", "retrieve"]
 
 
 def __getattr__(name: str) -> Any:
-    if name in __all__:
+    if name in __all__[1:]:
         from selfsup_cli.jobs import api
 
         return getattr(api, name)

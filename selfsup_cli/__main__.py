@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import sys
 
-from selfsup_cli import __version__
+from selfsup_cli.version import __version__
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

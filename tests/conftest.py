@@ -41,6 +41,8 @@ def own_environment(
     monkeypatch.setenv("SELFSUP_CACHE", str(home / "cache"))
     monkeypatch.setenv("SELFSUP_RUNS", str(home / "runs"))
     monkeypatch.setenv("XDG_STATE_HOME", str(home / "state"))
+    for name in [name for name in os.environ if name.startswith("SLURM_")]:
+        monkeypatch.delenv(name)
     for name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "TERM"):
         monkeypatch.delenv(name, raising=False)
 

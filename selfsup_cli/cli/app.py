@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
-from selfsup_cli import __version__
 from selfsup_cli.cli import console, failure
 from selfsup_cli.cli.groups import HOUSE, Action, Entry, LazyGroup
 from selfsup_cli.config import environment
+from selfsup_cli.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

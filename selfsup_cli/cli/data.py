@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import sys
 from collections.abc import Iterable, Iterator
@@ -178,6 +179,12 @@ def _size(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
+def _processes(asked: int | None) -> int | None:
+    """What was asked for, by the option or by $SELFSUP_WORKERS (whose mistakes jobs tell of)."""
+    said = os.environ.get("SELFSUP_WORKERS", "")
+    return int(said) if asked is None and said.isdecimal() else asked
+
+
 def _do_check(
     name: str,
     fields: dict[str, Any],
@@ -187,6 +194,7 @@ def _do_check(
     as_json: bool,
 ) -> None:
     work.listen(verbosity)
+    workers = _processes(workers)
     with contextlib.redirect_stdout(sys.stderr):
         from selfsup_cli.config.blocks import VideoData
         from selfsup_cli.jobs import data
@@ -211,6 +219,7 @@ def _do_pack(
     as_json: bool,
 ) -> None:
     work.listen(verbosity)
+    workers = _processes(workers)
     with contextlib.redirect_stdout(sys.stderr):
         from selfsup_cli.config.blocks import VideoData
         from selfsup_cli.jobs import data

@@ -25,10 +25,10 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from selfsup_cli import __version__
 from selfsup_cli.cli import console
 from selfsup_cli.config.registry import nearest
 from selfsup_cli.errors import SelfsupError
+from selfsup_cli.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -1,8 +1,10 @@
-"""`selfsup runs list|show|resume`."""
+"""`selfsup runs list|show|resume|verify`."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sys
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
@@ -22,7 +24,7 @@ Reference = Annotated[
     typer.Argument(metavar="RUN", help="A run's name, its path, or the path of a file in it."),
 ]
 
-app = typer.Typer(name="runs", cls=NamedGroup, help="List, show and resume runs.", **HOUSE)
+app = typer.Typer(name="runs", cls=NamedGroup, help="List, show, resume and verify runs.", **HOUSE)
 
 
 def load() -> Any:
@@ -70,6 +72,20 @@ def _resume(
         arguments=context.obj["arguments"],
     )
     return lambda: _go_on(run, call)
+
+
+@app.command("verify")
+def _verify(
+    runs: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="RUN", help="Runs: names or paths. [default: all]"),
+    ] = None,
+    as_json: Json = False,
+) -> Action:
+    """Check that runs are what was written: manifests, records and checkpoints.
+
+    The exit status is 2 if something is damaged."""
+    return lambda: _verify_runs(runs or [], as_json)
 
 
 def _show_list(as_json: bool) -> None:
@@ -147,14 +163,40 @@ def _show_run(reference: str, as_json: bool) -> None:
     console.emit(f"{text}\n{console.plain(run.path)}")
 
 
+def _verify_runs(references: list[str], as_json: bool) -> None:
+    from selfsup_cli.runs.run import list_runs, located, runs_dir
+
+    work.listen(0)
+    folder = runs_dir()
+    if references:
+        paths = [located(reference, folder) for reference in references]
+    else:
+        paths = [one.path for one in list_runs(folder)]
+    if not paths:
+        console.say(f"there are no runs in {console.plain(folder)} yet")
+    # What a library prints while it is imported is no part of the result.
+    with contextlib.redirect_stdout(sys.stderr):
+        from selfsup_cli.jobs.verify import DamagedError, verify
+
+        verdicts = [verify(path) for path in dict.fromkeys(paths)]
+    damaged = any(one.problems for one in verdicts)
+    lines = [console.plain(one) for one in verdicts if not one.problems]
+    if not as_json and lines:
+        console.emit("\n".join(lines))
+    elif as_json and not damaged:
+        document.success({"runs": verdicts})
+    if damaged:
+        raise DamagedError(verdicts)
+
+
 def _because(reason: str | None, joint: str) -> str:
     return f"{joint}{reason}" if reason else ""
 
 
 def _preset_text(run: Run) -> str:
     try:
-        return (run.path / "preset.yaml").read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        return run.preset()
+    except UnicodeDecodeError as error:
         raise InputError(
             f"run {run.name} is damaged: its preset.yaml cannot be read ({error})", kind="run"
         ) from error
@@ -166,6 +208,7 @@ def _go_on(reference: str, call: work.Call) -> None:
 
     work.listen(call.verbosity)
     run = find_run(reference, runs_dir(), finished=False)
+    _preset_text(run)  # raises if it is damaged
     found = resolve(run.info.job, preset=str(run.path.absolute() / "preset.yaml"))
     # A run given by its path goes on where it lies.
     os.environ["SELFSUP_RUNS"] = str(run.path.absolute().parent)

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from selfsup_cli import __version__
 from selfsup_cli.cli import console, document, messages
 from selfsup_cli.cli.groups import Action
 from selfsup_cli.config import environment
 from selfsup_cli.config.jobs import JOBS
 from selfsup_cli.config.options import Option, options_of
+from selfsup_cli.version import __version__
 
 if TYPE_CHECKING:
     from selfsup_cli.config.presets import Resolved
@@ -107,7 +107,7 @@ def listen(verbosity: int) -> None:
 
 def announce(found: Resolved, verbosity: int) -> None:
     """Say in one line what is about to happen, before torch is imported (which takes seconds)."""
-    if verbosity < 0:
+    if verbosity < 0 or _is_silent():
         return
     facts = [found.job.rpartition("/")[2], f"preset {found.name}"]
     for path in ("network.arch", "subject.run", "data.source"):
@@ -153,7 +153,7 @@ def show(outcome: Any, call: Call, preset: Any = None) -> None:
     `preset` is given for a rehearsal, and shown first. Of several processes that a launcher
     started, the first alone speaks.
     """
-    if int(os.environ.get("RANK") or 0) > 0:
+    if _is_silent():
         return
     if call.as_json:
         data = dict(outcome.data)
@@ -177,6 +177,11 @@ def show(outcome: Any, call: Call, preset: Any = None) -> None:
         parts.append(console.plain(outcome.run_dir))
     if parts:
         console.emit("\n".join(parts))
+
+
+def _is_silent() -> bool:
+    """Of several processes that a launcher started, the first alone speaks."""
+    return int(os.environ.get("RANK") or 0) > 0
 
 
 _FIRST = (

@@ -55,6 +55,11 @@ OTHERS: dict[str, Variable] = {
     "RANK": Variable("Set by torchrun: the number of this process among all."),
     "LOCAL_RANK": Variable("Set by torchrun: the number of this process on its machine."),
     "WORLD_SIZE": Variable("Set by torchrun: how many processes share the work."),
+    "SLURM_JOB_ID": Variable(
+        "Set by SLURM: part of the name of a run without --run, so that a requeued job goes on."
+    ),
+    "SLURM_ARRAY_JOB_ID": Variable("Set by SLURM: takes the place of SLURM_JOB_ID in an array."),
+    "SLURM_ARRAY_TASK_ID": Variable("Set by SLURM: follows SLURM_ARRAY_JOB_ID in that name."),
 }
 
 # Read by the test suite; and by the processes that selfsup itself starts.

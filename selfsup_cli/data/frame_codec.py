@@ -25,8 +25,11 @@ def encode(coding: Coding, frames: torch.Tensor) -> list[bytes]:
     ]
 
 
-def decode(coding: Coding, stored: Sequence[bytes]) -> torch.Tensor:
-    """Undo `encode`: uint8 `[T,3,H,W]`, not contiguous for JPEG. ValueError for other bytes."""
+def decode(coding: Coding, stored: Sequence[bytes | memoryview]) -> torch.Tensor:
+    """Undo `encode`: uint8 `[3,T,H,W]`, in the order in which it was stored.
+
+    Raises ValueError for bytes that are something else.
+    """
     height, width = coding.size
     if coding.quality is None:
         planes = np.empty((len(stored), 3, height, width), np.uint8)
@@ -34,10 +37,11 @@ def decode(coding: Coding, stored: Sequence[bytes]) -> torch.Tensor:
             if len(data) != plane.nbytes:
                 raise ValueError(f"{len(data)} bytes instead of {plane.nbytes}")
             plane.reshape(-1)[:] = np.frombuffer(data, np.uint8)
-        return torch.from_numpy(planes)
+        return torch.from_numpy(planes).permute(1, 0, 2, 3)
     images = np.empty((len(stored), height, width, 3), np.uint8)
     for image, data in zip(images, stored, strict=True):
-        found = simplejpeg.decode_jpeg(data, "RGB", buffer=image, fastdct=False, fastupsample=False)
+        # The quicker DCT would add to what is lost; the quicker upsampling hardly does.
+        found = simplejpeg.decode_jpeg(data, "RGB", buffer=image, fastdct=False, fastupsample=True)
         if found.shape != image.shape:
             raise ValueError(f"{found.shape[0]}×{found.shape[1]} instead of {height}×{width}")
-    return torch.from_numpy(images).permute(0, 3, 1, 2)
+    return torch.from_numpy(images).permute(3, 0, 1, 2)

@@ -48,7 +48,7 @@ def examine(path: Path) -> Picture:
     try:
         if path.stat().st_size == 0:
             raise BadMediaError(str(path), "the file is empty")
-        # What Pillow takes for a bomb is more than our limit anyway, and told by us.
+        # What Pillow warns of is beyond our limit anyway.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with _opened(path) as image:
@@ -62,6 +62,8 @@ def examine(path: Path) -> Picture:
         raise BadMediaError(str(path), "the file does not exist") from error
     except PermissionError as error:
         raise BadMediaError(str(path), "permission to read the file is denied") from error
+    except Image.DecompressionBombError as error:
+        raise BadMediaError(str(path), "its pixels are too many") from error
     except UnidentifiedImageError as error:
         raise BadMediaError(str(path), "not a readable JPEG, PNG, WebP or BMP file") from error
     except Exception as error:  # Pillow's readers raise many types on damaged files

@@ -190,13 +190,26 @@ class EpochLoader:
         try:
             yield from self._loader
         except RuntimeError as error:
-            if "DataLoader worker" in str(error) and "exited unexpectedly" in str(error):
-                raise MachineError(
-                    "a loader process was killed, most likely for want of memory",
-                    kind="worker",
-                    hint="use fewer --workers, or give the machine more (shared) memory",
-                ) from error
+            if (cause := killed_worker(error)) is not None:
+                raise cause from error
             raise
+
+
+def killed_worker(error: BaseException) -> MachineError | None:
+    """What to tell the user if `error` is PyTorch's news of a dead loader process.
+
+    It comes from a signal handler, and so out of any line of the main process, or from the queue.
+    """
+    said = str(error)
+    if not isinstance(error, RuntimeError) or "DataLoader worker" not in said:
+        return None
+    if "exited unexpectedly" not in said and "killed by signal" not in said:
+        return None
+    return MachineError(
+        "a loader process was killed, most likely for want of memory",
+        kind="worker",
+        hint="use fewer --workers, or give the machine more (shared) memory",
+    )
 
 
 class Loader(Protocol):

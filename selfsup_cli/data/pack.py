@@ -6,7 +6,7 @@ import hashlib
 import os
 import weakref
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from selfsup_cli.data import pack_layout, quarantine
 from selfsup_cli.data.fingerprint import fingerprint_of
 from selfsup_cli.data.ids import PackedIds
 from selfsup_cli.data.listing import held_out_rule, hold_out, unlabelled
-from selfsup_cli.data.pack_layout import START, Stamp, Tables
+from selfsup_cli.data.pack_layout import START, Coding, Stamp, Tables
 from selfsup_cli.data.source import QUARANTINED, LeftOut, Split
 from selfsup_cli.errors import BadMediaError, InputError
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 SUFFIX = ".h5"
 _PIECE = 1 << 22
+_SHA256 = 32
 _CHANGED = "the pack has changed since it was opened"
 
 
@@ -47,15 +48,14 @@ class Frames:
         return {**self.__dict__, "_descriptor": None}
 
     def read(self, name: str, video: int, frames: np.ndarray) -> torch.Tensor:
-        """Frames (int64 `[T]`, ascending) of the video at place `video`, uint8 `[T,3,H,W]`.
+        """Frames (int64 `[T]`, ascending) of the video at place `video`, uint8 `[3,T,H,W]`.
 
         Raises `BadMediaError`, about `name`, unless each of them is as it was stored.
         """
         from selfsup_cli.data import frame_codec
 
         try:
-            stored = list(self._stored(video, frames))
-            return frame_codec.decode(self.coding, stored)
+            return frame_codec.decode(self.coding, self._stored(video, frames))
         except (OSError, ValueError) as error:
             raise BadMediaError(name, f"its frames in the pack cannot be read ({error})") from error
 
@@ -70,26 +70,41 @@ class Frames:
                 raise ValueError("they are not where they belong")
             for at in range(start, stop, _PIECE):
                 digest.update(self._bytes(at, min(at + _PIECE, stop)))
-            place = self._places.digests + video * digest.digest_size
-            expected = self._bytes(place, place + digest.digest_size)
+            expected = self.digest(video)
         except (OSError, ValueError) as error:
             raise BadMediaError(name, f"its frames in the pack cannot be read ({error})") from error
         if digest.digest() != expected:
             raise BadMediaError(name, "its frames in the pack do not match their checksum")
 
-    def _stored(self, video: int, frames: np.ndarray) -> Iterator[bytes]:
+    def digest(self, video: int) -> bytes:
+        """SHA-256 over the stored frames of a video, as it was when they were stored."""
+        place = self._places.digests + video * _SHA256
+        return self._bytes(place, place + _SHA256)
+
+    def _stored(self, video: int, frames: np.ndarray) -> list[memoryview]:
         low = int(self._first[video] + frames[0])
         high = int(self._first[video] + frames[-1]) + 1
         offsets = self._column(self._places.offsets, "<i8", low, high + 1)
         checksums = self._column(self._places.checksums, "<u4", low, high)
-        for frame in frames - frames[0]:
-            start, stop = START + int(offsets[frame]), START + int(offsets[frame + 1])
-            if not START <= start <= stop <= self._places.data_end:
-                raise ValueError("they are not where they belong")
-            data = self._bytes(start, stop)
-            if zlib.crc32(data) != checksums[frame]:
+        at = frames - frames[0]
+        starts, stops = START + offsets[at], START + offsets[at + 1]
+        if starts[0] < START or stops[-1] > self._places.data_end or (np.diff(offsets) < 0).any():
+            raise ValueError("they are not where they belong")
+        # What lies close together is read at once.
+        base, end = int(starts[0]), int(stops[-1])
+        near = end - base <= 2 * int((stops - starts).sum())
+        span = memoryview(self._bytes(base, end)) if near else None
+        stored = []
+        wanted = zip(starts.tolist(), stops.tolist(), checksums[at].tolist(), strict=True)
+        for start, stop, checksum in wanted:
+            if span is None:
+                data = memoryview(self._bytes(start, stop))
+            else:
+                data = span[start - base : stop - base]
+            if zlib.crc32(data) != checksum:
                 raise ValueError("they do not match their checksum")
-            yield data
+            stored.append(data)
+        return stored
 
     def _column(self, place: int, kind: str, start: int, stop: int) -> np.ndarray:
         width = np.dtype(kind).itemsize
@@ -163,13 +178,24 @@ class PackSource:
             raise ValueError(
                 f"frames {frames.min()} … {frames.max()} of a video of {self.num_frames[i]}"
             )
-        unique, inverse = np.unique(frames, return_inverse=True)
+        ascending = bool((frames[1:] > frames[:-1]).all())
+        unique, inverse = (frames, None) if ascending else np.unique(frames, return_inverse=True)
         images = self._frames.read(self.ids[i], int(self._rows[i]), unique)
         if size is not None and size != self._frames.coding.size:
-            images = interpolate(images, size, mode="bilinear", antialias=True)
-        if len(unique) != len(frames) or (frames[1:] < frames[:-1]).any():
-            images = images[torch.from_numpy(inverse)]
-        return images.permute(1, 0, 2, 3)
+            images = images.transpose(0, 1)
+            images = interpolate(images, size, mode="bilinear", antialias=True).transpose(0, 1)
+        if inverse is not None:
+            images = images.index_select(1, torch.from_numpy(inverse))
+        return images
+
+    @property
+    def coding(self) -> Coding:
+        """In which size and quality the frames are stored."""
+        return self._frames.coding
+
+    def digest(self, i: int) -> bytes:
+        """SHA-256 over the stored frames of video `i`, as it was when they were stored."""
+        return self._frames.digest(int(self._rows[i]))
 
     def verify(self, i: int) -> None:
         """Raise `BadMediaError` unless the stored frames of video `i` are what was stored."""

@@ -14,27 +14,29 @@ from selfsup_cli.runs import atomic
 def read(path: Path) -> dict[str, str]:
     """The reason for each path that a quarantine file names; InputError for any other file."""
     reasons: dict[str, str] = {}
+    number = 0
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        with path.open(encoding="utf-8-sig", newline="\n") as file:
+            for line in file:
+                number += 1
+                if line.strip():
+                    entry = json.loads(line)
+                    reasons[str(entry["path"])] = str(entry.get("reason", "no reason given"))
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read: {error}", kind="quarantine") from error
-    for number, line in enumerate(text.split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            entry = json.loads(line)
-            reasons[str(entry["path"])] = str(entry.get("reason", "no reason given"))
-        except (ValueError, TypeError, KeyError, AttributeError):
-            raise InputError(
-                f'{path}:{number}: not a quarantine entry, {{"path": …, "reason": …}}',
-                kind="quarantine",
-            ) from None
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise InputError(
+            f'{path}:{number}: not a quarantine entry, {{"path": …, "reason": …}}',
+            kind="quarantine",
+        ) from None
     return reasons
 
 
 def check_replaceable(path: Path) -> None:
-    """Raise `InputError` if there is a file at `path` that is no quarantine file."""
+    """Raise `InputError` if there is no place for a quarantine file at `path`."""
     if not path.exists():
+        if not path.absolute().parent.is_dir():
+            raise InputError(f"there is no folder {path.absolute().parent}", kind="path")
         return
     try:
         read(path)

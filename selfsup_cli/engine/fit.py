@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,8 +15,8 @@ from torch import Tensor
 
 from selfsup_cli.config.blocks import Optim, Train
 from selfsup_cli.data.loader import Loader, digest
-from selfsup_cli.engine import schedule
-from selfsup_cli.engine.checkpoints import Checkpoints, save_tensors
+from selfsup_cli.engine import processes, schedule
+from selfsup_cli.engine.checkpoints import Checkpoints, Saver, save_tensors
 from selfsup_cli.engine.devices import Hardware
 from selfsup_cli.engine.events import Events
 from selfsup_cli.engine.progress import Progress, clock
@@ -90,8 +91,9 @@ class Fit:
         resumed = self.at.step
         self._began = self._saved = time.monotonic()
         self._first = resumed
-        while self.at.step < self.total and self.at.epoch < self.epochs:
-            self._epoch()
+        with self._saver or nullcontext():
+            while self.at.step < self.total and self.at.epoch < self.epochs:
+                self._epoch()
         return Outcome(
             step=self.at.step,
             resumed_from=resumed,
@@ -136,6 +138,7 @@ class Fit:
             for name in self.model.networks:
                 getattr(self.model, name).compile()
         self._events: Events | None = None
+        self._saver: Saver | None = None
         if self.run is not None:
             self._checkpoints = Checkpoints(self.run.path / "checkpoints", self.train.keep)
             if self._rank == 0:
@@ -147,6 +150,7 @@ class Fit:
                 self._checkpoints.discard_after(self.at.step)
                 mark = None if state is None else state.get("metrics")
                 self.run.truncate_metrics(self.at.step, mark)
+                self._saver = Saver(self._checkpoints)
                 self._events = Events(self.run.path / "events", self.at.step, self.total)
 
     def _restore(self, state: dict[str, Any]) -> None:
@@ -155,6 +159,16 @@ class Fit:
             optimizer.load_state_dict(state["optimizers"][name])
         if self.update.scaler is not None and state["scaler"] is not None:
             self.update.scaler.load_state_dict(state["scaler"])
+        before, now = state.get("processes", 1), processes.members()
+        if before != now:
+            log.warning(
+                "this run was begun with %d process%s and goes on with %d: what is drawn on the "
+                "device (augmentation, dropout) and the statistics of batch norm differ from here "
+                "on from those of a run that was not interrupted",
+                before,
+                "" if before == 1 else "es",
+                now,
+            )
         self.at = Position(**state["at"])
         self._bad = set(state["bad"])
         log.info("going on from step %d", self.at.step)
@@ -169,18 +183,19 @@ class Fit:
             },
             "scaler": None if scaler is None else scaler.state_dict(),
             "at": vars(self.at).copy(),
+            "processes": processes.members(),
             "bad": sorted(self._bad),
         }
 
     def save(self) -> None:
-        """Write a checkpoint of this moment, unless it lies there already."""
+        """Begin to write a checkpoint of this moment, unless it lies there already."""
         self._saved = time.monotonic()
-        if self.run is None or self._rank != 0:
+        if self.run is None or self._saver is None:
             return
-        if self.at.step not in self._checkpoints.steps():
-            state = {**self.state(), "metrics": self.run.metrics_mark()}
-            self._checkpoints.save(self.at.step, state)
+        self._saver.wait()
+        # Before the large file: flushing a small one would wait until that is on the disk.
         self.run.set_status("running", step=self.at.step)
+        self._saver.save(self.at.step, {**self.state(), "metrics": self.run.metrics_mark()})
 
     def _epoch(self) -> None:
         self.model.train()
@@ -224,15 +239,20 @@ class Fit:
         if asked or by_step or by_time or last:
             self.save()
         if asked and self.stop is not None and not last:
+            if self._saver is not None:
+                self._saver.wait()
+            # Whoever ends first takes the others with it: none may before the save is done.
+            processes.wait_for_all()
             raise self.stop.stopped(f"step {self.at.step} of {self.total}")
 
     def _agree(self, asked: bool) -> bool:
         if not self._distributed:
             return asked
-        flag = torch.tensor(float(asked), device=self.hardware.device)
-        dist.all_reduce(flag)
-        if flag.item() and self.stop is not None and not self.stop:
-            self.stop.signum = 15
+        mine = float(self.stop.signum) if asked and self.stop is not None else 0.0
+        flag = torch.tensor(mine, device=self.hardware.device)
+        dist.all_reduce(flag, op=dist.ReduceOp.MAX)
+        if self.stop is not None:  # the same signal for all, so that all end with the same status
+            self.stop.signum = int(flag.item())
         return bool(flag.item())
 
     def _step(self, batch: dict[str, Any]) -> dict[str, float]:

@@ -12,7 +12,9 @@ from types import FrameType
 from selfsup_cli.errors import Stopped
 
 # Preemption (SLURM sends USR1 or USR2 before the time limit) asks for the same command again.
-_STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGUSR1: 75, signal.SIGUSR2: 75}
+STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGUSR1: 75, signal.SIGUSR2: 75}
+
+_caught: list[tuple[int, StopFlag]] = []
 
 
 @dataclass
@@ -27,13 +29,20 @@ class StopFlag:
     def stopped(self, where: str) -> Stopped:
         """The error that ends the job after its save."""
         name = signal.Signals(self.signum or signal.SIGTERM).name
-        status = _STATUS[signal.Signals(self.signum or signal.SIGTERM)]
+        status = STATUS[signal.Signals(self.signum or signal.SIGTERM)]
         return Stopped(f"stopped by {name} after saving {where}; the same command goes on", status)
 
 
 @contextmanager
 def catching() -> Iterator[StopFlag]:
-    """Install the handlers for the length of a job and put the former ones back."""
+    """Install the handlers for the length of a job and put the former ones back.
+
+    Inside another `catching` of this process it is the same flag: what came before a job began to
+    look counts as well.
+    """
+    if _caught and _caught[-1][0] == os.getpid():
+        yield _caught[-1][1]
+        return
     flag = StopFlag()
     owner = os.getpid()
 
@@ -48,9 +57,11 @@ def catching() -> Iterator[StopFlag]:
             2, f"selfsup: {signal.Signals(signum).name}: saving after this step{again}\n".encode()
         )
 
-    former = {number: signal.signal(number, handle) for number in _STATUS}
+    former = {number: signal.signal(number, handle) for number in STATUS}
+    _caught.append((owner, flag))
     try:
         yield flag
     finally:
+        _caught.pop()
         for number, handler in former.items():
             signal.signal(number, handler)

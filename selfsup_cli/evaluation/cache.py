@@ -16,8 +16,8 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -156,12 +156,17 @@ class FeatureCache:
         finally:
             os.close(fd)
 
-    def missing(self) -> list[int]:
-        """Verify what is there, and say which shards have to be made. Call with the lock held."""
+    def missing(self, mine: Sequence[int] | None = None) -> list[int]:
+        """Verify what is there, and say which shards have to be made. Call with the lock held.
+
+        `mine` are the shards that this process looks after (default: all).
+        """
         atomic.sweep(self.folder)
-        self._index = self._read_index()
+        mine = range(len(self.spans)) if mine is None else mine
+        listed = self._read_index()
+        self._index = {shard: listed[shard] for shard in mine if shard in listed}
         missing = []
-        for shard in range(len(self.spans)):
+        for shard in mine:
             problem = self._problem(shard)
             if problem is None:
                 continue
@@ -182,6 +187,12 @@ class FeatureCache:
             "bytes": len(image),
             "sha256": digest,
         }
+        with self._publishing():
+            self._publish()
+
+    def _publish(self) -> None:
+        """Add this process' shards to what others have published."""
+        entries = {**self._read_index(quiet=True), **self._index}
         index = {
             "schema": SCHEMA,
             "key": self.key,
@@ -189,7 +200,7 @@ class FeatureCache:
             "layers": self.dims,
             "videos": len(self.rows),
             "shards_in_all": len(self.spans),
-            "shards": {str(number): self._index[number] for number in sorted(self._index)},
+            "shards": {str(number): entries[number] for number in sorted(entries)},
         }
         atomic.write_json(self.folder / "index.json", sealed(index))
 
@@ -253,7 +264,22 @@ class FeatureCache:
             return f"cannot be read ({error})"
         return None
 
-    def _read_index(self) -> dict[int, dict[str, Any]]:
+    @contextmanager
+    def _publishing(self) -> Iterator[None]:
+        """One process of a job after the other changes the index."""
+        name = self.folder / "index.lock"
+        try:
+            fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except OSError as error:
+            raise atomic.cannot_write(name, error) from error
+        try:
+            with suppress(OSError):  # see _try_lock
+                fcntl.lockf(fd, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(fd)
+
+    def _read_index(self, *, quiet: bool = False) -> dict[int, dict[str, Any]]:
         path = self.folder / "index.json"
         try:
             index = opened(json.loads(path.read_bytes()))
@@ -265,11 +291,13 @@ class FeatureCache:
             )
             if same and index["shards_in_all"] == len(self.spans):
                 return {int(number): dict(entry) for number, entry in index["shards"].items()}
-            log.warning("feature cache %s: the index does not match; made again", self.folder)
+            problem = "the index does not match"
         except FileNotFoundError:
-            pass
+            return {}
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            log.warning("feature cache %s: no readable index (%s); made again", path, error)
+            problem = f"no readable index ({error})"
+        if not quiet:
+            log.warning("feature cache %s: %s; made again", self.folder, problem)
         return {}
 
 

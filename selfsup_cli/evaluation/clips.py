@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from selfsup_cli.data.loader import quiet_worker
+from selfsup_cli.data.loader import killed_worker, quiet_worker
 from selfsup_cli.data.source import ClipSource
-from selfsup_cli.errors import BadMediaError, InputError, MachineError
+from selfsup_cli.errors import BadMediaError, InputError
 from selfsup_cli.randomness import generator
 from selfsup_cli.transforms.time import evenly_spaced_clips
 
@@ -157,12 +157,8 @@ def read_videos(
                 )
             yield item
     except RuntimeError as error:
-        if "DataLoader worker" in str(error) and "exited unexpectedly" in str(error):
-            raise MachineError(
-                "a loader process was killed, most likely for want of memory",
-                kind="worker",
-                hint="use fewer --workers, or give the machine more (shared) memory",
-            ) from error
+        if (cause := killed_worker(error)) is not None:
+            raise cause from error
         raise
 
 

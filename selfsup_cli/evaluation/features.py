@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -16,9 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from selfsup_cli import __version__
 from selfsup_cli.config.registry import unknown
 from selfsup_cli.data.source import ClipSource
+from selfsup_cli.engine import processes
 from selfsup_cli.engine.devices import Hardware
 from selfsup_cli.errors import InputError
 from selfsup_cli.evaluation.cache import FeatureCache, Span, cache_root, key_of
@@ -31,6 +31,7 @@ from selfsup_cli.evaluation.clips import (
 )
 from selfsup_cli.models import Backbone
 from selfsup_cli.transforms.clips import center
+from selfsup_cli.version import __version__
 
 EMBEDDING = "embedding"
 """Name under which the embedding (a layer's mean over time and space) is kept beside the layers."""
@@ -282,8 +283,9 @@ def extract(
     cells along time, height and width, and flattened; the embedding comes besides. The network
     runs in evaluation mode and is left as it was. `progress(done, total)` counts videos and may
     raise to stop: shards that are written stay. The cache lies under `root` (default:
-    `cache_root()`). Raises InputError for an unknown layer, a video that cannot be read and values
-    that are not finite, MachineError for a full disk.
+    `cache_root()`). Processes that have joined a group share the work, and must all call this with
+    the same arguments. Raises InputError for an unknown layer, a video that cannot be read and
+    values that are not finite, MachineError for a full disk.
     """
     layers = list(backbone.layers if layers is None else layers)
     for layer in layers:
@@ -308,8 +310,11 @@ def extract(
     with _evaluating(backbone, hardware):
         network = Frozen(backbone, tuple(layers), grid, hardware)
         cache = FeatureCache(folder, about, network.dims(), rows)
-        with cache.locked(waiting):
-            missing = cache.missing()
+        with _held(cache, waiting):
+            # Of several processes each makes every so-many-th shard.
+            missing = cache.missing(
+                range(processes.member(), len(cache.spans), processes.members())
+            )
             if missing:
                 cache.require_room(missing)
                 spans = [cache.spans[shard] for shard in missing]
@@ -360,6 +365,15 @@ def embed(
     features = Features.of({EMBEDDING: torch.cat(rows).numpy()}, np.array(videos))
     kept = np.unique(features.video)
     return features.video_means(EMBEDDING, len(source))[torch.from_numpy(kept)], kept
+
+
+@contextmanager
+def _held(cache: FeatureCache, waiting: Callable[[], None] | None) -> Iterator[None]:
+    """Hold the cache against other jobs; of several processes of this one, the first does."""
+    with cache.locked(waiting) if processes.member() == 0 else nullcontext():
+        processes.wait_for_all()
+        yield
+        processes.wait_for_all()
 
 
 @contextmanager

@@ -130,7 +130,10 @@ class PretextAccuracy:
             score = question.overall
             said = f"held-out {score.name} accuracy {score.value:.1%} (chance {score.chance:.1%})"
             above = score.above_chance
-            if above:
+            if score.chance == 1:
+                text = f"held-out {score.name}: all clips have the same answer, which says nothing"
+                out.append(Finding(text=text, verdict="unclear"))
+            elif above:
                 out.append(Finding(text=f"{said}: it is learning", verdict="good"))
             elif above is None:
                 out.append(Finding(text=f"{said}: one video says nothing", verdict="unclear"))

@@ -1,10 +1,10 @@
 """Linear probes: how well a frozen layer's features tell classes apart (thesis, section 4.4).
 
 On each layer a linear classifier is trained, with SGD and Nesterov momentum, on features that are
-standardised one by one (batch norm without affine) unless the preset says otherwise. A grid of learning rates and weight decays is
-trained at once on a part of the training videos, the rest of them chooses, and the chosen one is
-trained again on all training videos. At test time the softmax outputs of a video's clips are
-averaged. The learning rate falls along a cosine.
+standardised one by one (batch norm without affine) unless the preset says otherwise. A grid of
+learning rates and weight decays is trained at once on a part of the training videos, the rest of
+them chooses, and the chosen one is trained again on all training videos. At test time the softmax
+outputs of a video's clips are averaged. The learning rate falls along a cosine.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,20 @@ import torch
 
 from selfsup_cli.config.blocks import Machine, VideoData
 from selfsup_cli.config.presets import Resolved, dump, identity
-from selfsup_cli.data.source import ClipSource, LeftOut, Split, check_bad_share, open_source
+from selfsup_cli.data.loader import killed_worker
+from selfsup_cli.data.source import (
+    QUARANTINED,
+    ClipSource,
+    LeftOut,
+    Split,
+    check_bad_share,
+    open_source,
+)
+from selfsup_cli.engine import processes
 from selfsup_cli.engine.devices import Hardware, loader_workers
 from selfsup_cli.engine.progress import Progress
 from selfsup_cli.engine.trainable import NotFiniteError
-from selfsup_cli.errors import InputError, Stopped
+from selfsup_cli.errors import InputError, SelfsupError, Stopped
 from selfsup_cli.runs.record import State
 from selfsup_cli.runs.report import Report
 from selfsup_cli.runs.run import Run, new_name, runs_dir
@@ -88,17 +97,24 @@ def open_videos(
     return Videos(source, left_out)
 
 
-def open_labelled(
-    data: VideoData, machine: Machine, progress: Progress, min_frames: int = 1
+def open_parts(
+    data: VideoData, machine: Machine, progress: Progress, *, labels: bool, min_frames: int = 1
 ) -> tuple[Videos, Videos]:
-    """The training and test parts with their labels. Raises InputError for unlabelled data."""
+    """The training and test parts. With `labels`, raises InputError for unlabelled data."""
     train, test = (
         open_videos(
-            data, split, labels=True, machine=machine, progress=progress, min_frames=min_frames
+            data, split, labels=labels, machine=machine, progress=progress, min_frames=min_frames
         )
         for split in _PARTS
     )
     return train, test
+
+
+def open_labelled(
+    data: VideoData, machine: Machine, progress: Progress, min_frames: int = 1
+) -> tuple[Videos, Videos]:
+    """The training and test parts with their labels. Raises InputError for unlabelled data."""
+    return open_parts(data, machine, progress, labels=True, min_frames=min_frames)
 
 
 def open_both(data: VideoData, machine: Machine, progress: Progress) -> tuple[Videos, Videos]:
@@ -108,11 +124,7 @@ def open_both(data: VideoData, machine: Machine, progress: Progress) -> tuple[Vi
     except InputError as error:
         if error.kind != "unlabelled":
             raise
-    train, test = (
-        open_videos(data, split, labels=False, machine=machine, progress=progress)
-        for split in _PARTS
-    )
-    return train, test
+    return open_parts(data, machine, progress, labels=False)
 
 
 def describe_both(train: Videos, test: Videos) -> dict[str, Any]:
@@ -159,7 +171,7 @@ def started_run(
     """Make the run, or go on with it. Raises InputError if its preset differs, listing how."""
     run = Run.create_or_continue(
         runs_dir(),
-        name or new_name(kind_of(resolved), arch, data),
+        name or new_name(kind_of(resolved), arch, data, identity(resolved.preset)),
         preset=dump(resolved.preset),
         identity=identity(resolved.preset),
         command=list(command),
@@ -190,7 +202,14 @@ def finished(name: str | None, resolved: Resolved) -> Outcome | None:
 def ending(run: Run) -> Iterator[None]:
     """Write into the run's status how a job ended, whatever way it did."""
     try:
-        yield
+        try:
+            yield
+        except Exception as error:
+            # PyTorch may tell of a dead loader or fellow process at any point of the work.
+            cause = killed_worker(error) or processes.lost_peer(error)
+            if cause is None:
+                raise
+            raise cause from error
     except BaseException as error:
         state: State = "failed"
         if isinstance(error, Stopped):
@@ -199,10 +218,20 @@ def ending(run: Run) -> Iterator[None]:
             state = "diverged"
         error.run_dir = run.path  # type: ignore[attr-defined]  # where crash.txt goes
         if not run.complete:
-            run.set_status(state, reason=f"{type(error).__name__}: {error}"[:500])
+            # On a full disk this fails as well; what failed first is what has to be told.
+            with suppress(SelfsupError):
+                run.set_status(state, reason=f"{type(error).__name__}: {error}"[:500])
         raise
     finally:
         run.close()
+
+
+def list_bad(run: Run, *parts: Videos) -> None:
+    """Write what cannot be read into the run's `quarantine.jsonl`, for `--quarantine`."""
+    for videos in parts:
+        for out in videos.source.left_out:
+            if not out.reason.startswith(QUARANTINED):
+                run.record_bad(out.id, out.reason)
 
 
 def machine_facts(hardware: Hardware) -> dict[str, str | int | float]:

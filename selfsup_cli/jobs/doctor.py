@@ -16,13 +16,13 @@ from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any, Literal
 
-from selfsup_cli import __version__
 from selfsup_cli.config import environment
 from selfsup_cli.config.blocks import VideoData
 from selfsup_cli.config.registry import DATASETS
 from selfsup_cli.errors import InputError, MachineError, SelfsupError
 from selfsup_cli.runs.provenance import PACKAGES
 from selfsup_cli.runs.run import runs_dir
+from selfsup_cli.version import __version__
 
 # Packages with compiled parts, which can be installed and yet not be usable.
 IMPORTED = ("torch", "torchvision", "av", "h5py")

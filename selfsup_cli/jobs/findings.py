@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+from selfsup_cli.data.source import ClipSource
+from selfsup_cli.evaluation.labelled import recording_of
 from selfsup_cli.evaluation.probe import ProbeResult
 from selfsup_cli.jobs.subject import LEARNED, RANDOM
 from selfsup_cli.runs.report import Finding, Measurement, above, at_chance
@@ -51,6 +54,31 @@ def best(found: Sequence[Probed], subject: str, control: str | None = None) -> P
     if any(r.validation is None for r, _ in own):
         return own[-1]
     return max(own, key=lambda one: one[0].validation or 0.0, default=None)
+
+
+def seen_before(trained_on: Mapping[str, Any], source: ClipSource) -> list[Finding]:
+    """A word of warning where the pretraining may have seen the test videos, without labels."""
+    split = trained_on.get("split")
+    if trained_on.get("data") != source.name or split in (None, source.split_rule):
+        return []
+    text = (
+        f"pretrained on {source.name} by another split ({split}) than tested here "
+        f"({source.split_rule}): test videos may have been seen, without their labels"
+    )
+    return [Finding(text=text, verdict="note")]
+
+
+def shared_recordings(train: ClipSource, test: ClipSource) -> list[Finding]:
+    """A word of warning where names say that both parts have clips of the same recordings."""
+    known = {recording_of(identifier) for identifier in train.ids}
+    shared = sum(recording_of(identifier) in known for identifier in test.ids)
+    if not shared:
+        return []
+    text = (
+        f"{shared} of {len(test)} test videos were cut from recordings that the training part has "
+        "too, as their names say (…_g07_c02): the numbers say little about new recordings"
+    )
+    return [Finding(text=text, verdict="note")]
 
 
 def of_probe(found: Sequence[Probed]) -> list[Finding]:

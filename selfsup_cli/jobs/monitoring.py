@@ -34,6 +34,9 @@ log = logging.getLogger("selfsup")
 TRAINING_SKIP = 4
 """Largest step between the frames of a clip that stands for a video (the thesis' speed 2)."""
 
+FEWEST_EMBEDDINGS = 5
+"""Held-out videos from which on it is judged whether embeddings collapsed."""
+
 
 @dataclass
 class Judgement:
@@ -131,12 +134,11 @@ class Monitoring:
         if labelled is None:
             sample = self._sample(self.heldout)
             vectors = self._embed(self.method.backbone, sample)[0]
-            health = embedding_health(vectors) if len(vectors) > 1 else None
-            return Judgement(pretext, health, None, None)
+            return Judgement(pretext, _health(vectors), None, None)
         if self._before is None:
             self._before, _ = self._knn(initial_backbone(self.preset), labelled)
         knn, vectors = self._knn(self.method.backbone, labelled)
-        return Judgement(pretext, embedding_health(vectors), knn, self._before)
+        return Judgement(pretext, _health(vectors), knn, self._before)
 
     def measurements(self) -> list[Measurement]:
         """The last judgement as numbers for the report."""
@@ -236,3 +238,8 @@ class Monitoring:
             device=self.hardware.device,
         )
         return found, test
+
+
+def _health(vectors: Tensor) -> Health | None:
+    """Whether embeddings [n, D] collapsed; None for too few to say: two always lie on a line."""
+    return embedding_health(vectors) if len(vectors) >= FEWEST_EMBEDDINGS else None

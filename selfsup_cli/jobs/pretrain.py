@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from selfsup_cli.config.presets import Resolved
+from selfsup_cli.config.presets import Resolved, identity
 from selfsup_cli.config.video import PretrainVideo
 from selfsup_cli.data.loader import ClipDataset, EpochLoader
 from selfsup_cli.engine import processes, signals
@@ -49,7 +50,9 @@ def pretrain(
         return done
     devices = preset.machine.devices
     if devices > 1 and not processes.launched():
-        name = run or new_name(preset.name, preset.network.arch, _data_name(preset))
+        name = run or new_name(
+            preset.name, preset.network.arch, _data_name(preset), identity(preset)
+        )
         processes.launch(devices, _share, resolved, name, list(command), quiet)
         return common.finished(name, resolved) or Outcome(runs_dir() / name)
     return _train(resolved, run, command, quiet=quiet)
@@ -57,7 +60,7 @@ def pretrain(
 
 def _share(resolved: Resolved, run: str, command: list[str], quiet: bool) -> None:
     """One process of several."""
-    _train(resolved, run, command, quiet=quiet or processes.rank() > 0)
+    _train(resolved, run, command, quiet=quiet)
 
 
 def _train(resolved: Resolved, name: str | None, command: Sequence[str], *, quiet: bool) -> Outcome:
@@ -69,11 +72,14 @@ def _train(resolved: Resolved, name: str | None, command: Sequence[str], *, quie
     with (
         processes.group(hardware.device.type),
         signals.catching() as stop,
-        Progress(quiet=quiet) as progress,
+        Progress(quiet=quiet or processes.rank() > 0) as progress,
     ):
         videos, heldout = _material(preset, progress)
         run = processes.first_rank_decides(lambda: _start(resolved, name, command, videos))
+        if run.complete:  # a requeued job that gave it no name finds it here
+            return Outcome(run.path, run.report())
         with common.ending(run):
+            common.list_bad(run, videos, heldout)
             method = create(preset, videos.source.classes)
             monitor = Monitoring(method, heldout.source, hardware, progress)
             fit = Fit(
@@ -111,22 +117,16 @@ def _data_name(preset: PretrainVideo) -> str:
 def _material(preset: PretrainVideo, progress: Progress) -> tuple[Videos, Videos]:
     """The videos to learn from and those held out; without labels, but for a supervised control."""
 
-    def both() -> tuple[Videos, Videos]:
-        train, test = (
-            common.open_videos(
-                preset.data,
-                split,
-                labels=uses_labels(preset),
-                machine=preset.machine,
-                progress=progress,
-                min_frames=preset.min_frames,
-            )
-            for split in ("train", "test")
-        )
-        return train, test
-
     # The first process indexes what is not indexed yet; the others find it in the cache.
-    return processes.first_rank_decides(both)
+    return processes.first_rank_decides(
+        lambda: common.open_parts(
+            preset.data,
+            preset.machine,
+            progress,
+            labels=uses_labels(preset),
+            min_frames=preset.min_frames,
+        )
+    )
 
 
 def _start(resolved: Resolved, name: str | None, command: Sequence[str], videos: Videos) -> Run:
@@ -169,16 +169,18 @@ def _conclude(
 ) -> Outcome:
     """Keep the backbone, draw the curves and the pretext sheet, write the report."""
     preset = method.preset
+    epochs = fitted.step / (len(videos.source) // preset.train.batch_size)
     weights = save_backbone(
         run.path / "backbone.safetensors",
         method.backbone,
         {
             "method": preset.name,
             "data": videos.source.name,
+            "split": videos.source.split_rule,
             "fingerprint": videos.source.fingerprint,
             "kinds": list(method.kinds),
             "questions": list(method.questions),
-            "epochs": preset.train.epochs,
+            "epochs": int(epochs) if epochs.is_integer() else round(epochs, 2),
             "steps": fitted.step,
             "run": run.name,
         },
@@ -191,7 +193,7 @@ def _conclude(
     report = Report(
         job=f"pretrain/{preset.name}",
         run=run.name,
-        command=" ".join(run.info.command),
+        command=shlex.join(run.info.command),
         created=reports.now(),
         findings=monitor.last.findings(),
         measurements=monitor.measurements(),

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from selfsup_cli.config.evaluation import Probe
 from selfsup_cli.config.presets import Resolved
 from selfsup_cli.config.registry import unknown
 from selfsup_cli.data.source import ClipSource
-from selfsup_cli.engine import signals
+from selfsup_cli.engine import processes, signals
 from selfsup_cli.engine.devices import Hardware, choose, loader_workers, tune_allocator
 from selfsup_cli.engine.progress import Progress
 from selfsup_cli.engine.signals import StopFlag
@@ -20,6 +22,7 @@ from selfsup_cli.evaluation.probe import Labelled, ProbeResult, measurements, pr
 from selfsup_cli.jobs import common, findings
 from selfsup_cli.jobs.common import Outcome, Videos
 from selfsup_cli.jobs.subject import LEARNED, Subject, load_subject
+from selfsup_cli.jobs.thesis import beside
 from selfsup_cli.models import Backbone
 from selfsup_cli.runs import report as reports
 from selfsup_cli.runs.report import Measurement, Picture, Report
@@ -36,11 +39,14 @@ def probe(
     command: Sequence[str] = (),
     dry_run: bool = False,
     quiet: bool = False,
+    share: bool = False,
 ) -> Outcome:
     """Train linear classifiers on every layer and report them with their controls.
 
-    Features are kept in the cache, so a run that was stopped goes on where it was. Raises
-    InputError, MachineError and Stopped.
+    Features are kept in the cache, so a run that was stopped goes on where it was. With
+    `machine.devices > 1` that many processes extract them, of which each calls this with `share`:
+    extract features together with the others, and do no more. Raises InputError, MachineError and
+    Stopped.
     """
     if (done := common.finished(run, resolved)) is not None:
         return done
@@ -50,10 +56,18 @@ def probe(
     layers = _layers(preset, subject.learned)
     hardware = choose(preset.machine.device)
     tune_allocator()
-    with signals.catching() as stop, Progress(quiet=quiet) as progress:
+    with signals.catching() as stop, Progress(quiet=quiet or processes.rank() > 0) as progress:
         train, test = common.open_labelled(preset.data, preset.machine, progress)
         if dry_run:
             return _rehearse(preset, subject, layers, train, test)
+        extraction = _Extraction(preset, layers, train, test, hardware, progress, stop)
+        wanted = _wanted(preset, subject)
+        if processes.launched():
+            with processes.group(hardware.device.type), processes.mourning():
+                for which in wanted:
+                    extraction(*which)
+        if share or processes.rank() > 0:
+            return Outcome()
         record = common.started_run(
             resolved,
             run,
@@ -64,14 +78,17 @@ def probe(
             dataset=common.describe_both(train, test),
             parents=subject.parents,
         )
+        if record.complete:  # a requeued job that gave it no name finds it here
+            return Outcome(record.path, record.report())
         with common.ending(record):
             record.set_status("running")
+            common.list_bad(record, train, test)
             began = time.monotonic()
+            if preset.machine.devices > 1 and not processes.launched():
+                processes.launch(preset.machine.devices, _share, resolved)
             found: list[tuple[ProbeResult, list[Measurement]]] = []
-            for name, network, control in _wanted(preset, subject):
-                found += _measure(
-                    preset, name, network, control, layers, train, test, hardware, progress, stop
-                )
+            for name, network, control in wanted:
+                found += _measure(extraction, name, network, control)
             seconds = time.monotonic() - began
             return _conclude(record, preset, subject, found, train, test, seconds)
 
@@ -93,51 +110,71 @@ def _layers(preset: Probe, backbone: Backbone) -> list[str]:
     return list(preset.probe.layers or backbone.layers)
 
 
-def _measure(
-    preset: Probe,
-    name: str,
-    network: Backbone,
-    control: str | None,
-    layers: list[str],
-    train: Videos,
-    test: Videos,
-    hardware: Hardware,
-    progress: Progress,
-    stop: StopFlag,
-) -> list[tuple[ProbeResult, list[Measurement]]]:
-    """Extract one network's features of both parts and probe its layers."""
-    what = f"{name}{f', {control} videos' if control else ''}"
+@dataclass
+class _Extraction:
+    """Features of both parts, from the cache as far as they are there."""
 
-    def labelled(source: ClipSource, part: str, count: int) -> Labelled:
+    preset: Probe
+    layers: list[str]
+    train: Videos
+    test: Videos
+    hardware: Hardware
+    progress: Progress
+    stop: StopFlag
+
+    def __call__(
+        self, name: str, network: Backbone, control: str | None
+    ) -> tuple[Labelled, Labelled]:
+        """Of one network: of the training and of the test part."""
+        what = f"{name}{f', {control} videos' if control else ''}"
+        clips = self.preset.clips
+        training = self._part(network, control, self.train.source, f"{what}, train", clips.train)
+        testing = self._part(network, control, self.test.source, f"{what}, test", clips.test)
+        return training, testing
+
+    def _part(
+        self, network: Backbone, control: str | None, source: ClipSource, what: str, count: int
+    ) -> Labelled:
         clips = ClipProtocol(
             network.input.frames,
-            preset.clips.max_skip,
+            self.preset.clips.max_skip,
             count,
             control="still" if control == STILL else None,
         )
-        counter = progress.counting(f"features ({what}, {part}): videos")
+        counter = self.progress.counting(f"features ({what}): videos")
 
         def told(done: int, total: int) -> None:
-            if stop:
-                raise stop.stopped("the features extracted so far")
+            if self.stop:
+                raise self.stop.stopped("the features extracted so far")
             counter(done, total)
 
         features = extract(
             network,
             source,
             clips,
-            hardware=hardware,
-            layers=layers,
-            grid=preset.probe.grid,
-            workers=loader_workers(preset.machine.workers),
+            hardware=self.hardware,
+            layers=self.layers,
+            grid=self.preset.probe.grid,
+            workers=loader_workers(self.preset.machine.workers, processes.members()),
             progress=told,
         )
         if source.labels is None or source.classes is None:
             raise InputError(f"{source.name} has no labels to probe with", kind="unlabelled")
         return Labelled(features, source.labels, source.classes, source.ids)
 
-    training = labelled(train.source, "train", preset.clips.train)
-    testing = labelled(test.source, "test", preset.clips.test)
+
+def _share(resolved: Resolved) -> None:
+    """One process of several, which extract features together."""
+    probe(resolved, share=True)
+
+
+def _measure(
+    extraction: _Extraction, name: str, network: Backbone, control: str | None
+) -> list[tuple[ProbeResult, list[Measurement]]]:
+    """Extract one network's features of both parts and probe its layers."""
+    preset, train, test = extraction.preset, extraction.train, extraction.test
+    what = f"{name}{f', {control} videos' if control else ''}"
+    training, testing = extraction(name, network, control)
     protocol: dict[str, reports.ProtocolValue] = {
         "training_clips": preset.clips.train,
         "test_clips": preset.clips.test,
@@ -152,9 +189,11 @@ def _measure(
         "seed": preset.probe.seed,
     }
     out = []
-    for layer in layers:
-        progress.update(f"probing {layer} ({what})", force=True)
-        result = probe_layer(training, testing, layer, preset.probe, hardware, stop=stop)
+    for layer in extraction.layers:
+        extraction.progress.update(f"probing {layer} ({what})", force=True)
+        result = probe_layer(
+            training, testing, layer, preset.probe, extraction.hardware, stop=extraction.stop
+        )
         rows = measurements(
             result,
             subject=name,
@@ -163,6 +202,12 @@ def _measure(
             protocol=protocol,
             control=control,
         )
+        if name == LEARNED:
+            task = "still" if control == STILL else "frozen"
+            rows = [
+                beside(task, row, network, layer=layer, classifier="one linear layer")
+                for row in rows
+            ]
         out.append((result, rows))
     return out
 
@@ -182,9 +227,13 @@ def _conclude(
     report = Report(
         job="probe",
         run=run.name,
-        command=" ".join(run.info.command),
+        command=shlex.join(run.info.command),
         created=reports.now(),
-        findings=findings.of_probe([(result, own[0]) for result, own in found]),
+        findings=[
+            *findings.of_probe([(result, own[0]) for result, own in found]),
+            *findings.seen_before(subject.learned.trained_on, test.source),
+            *findings.shared_recordings(train.source, test.source),
+        ],
         measurements=rows,
         pictures=[
             Picture(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from selfsup_cli.config.presets import Resolved
+from selfsup_cli.config.presets import Resolved, identity
 from selfsup_cli.config.video import PretrainVideo
 from selfsup_cli.engine.devices import choose, loader_workers
 from selfsup_cli.engine.progress import Progress
@@ -27,16 +27,12 @@ def rehearse(resolved: Resolved, run: str | None) -> Outcome:
     assert isinstance(preset, PretrainVideo)  # noqa: S101 (all methods so far)
     hardware = choose(preset.machine.device, preset.train.precision)
     with Progress() as progress:
-        train, heldout = (
-            common.open_videos(
-                preset.data,
-                split,
-                labels=uses_labels(preset),
-                machine=preset.machine,
-                progress=progress,
-                min_frames=preset.min_frames,
-            )
-            for split in ("train", "test")
+        train, heldout = common.open_parts(
+            preset.data,
+            preset.machine,
+            progress,
+            labels=uses_labels(preset),
+            min_frames=preset.min_frames,
         )
     method = create(preset, train.source.classes)
     parameters = sum(p.numel() for p in method.parameters())
@@ -54,7 +50,9 @@ def rehearse(resolved: Resolved, run: str | None) -> Outcome:
     folder = runs_dir()
     free = _free(folder)
     needed = int(1.2 * checkpoint * (preset.train.keep + 1))
-    where = folder / (run or new_name(preset.name, preset.network.arch, train.source.name))
+    where = folder / (
+        run or new_name(preset.name, preset.network.arch, train.source.name, identity(preset))
+    )
     workers = loader_workers(preset.machine.workers, preset.machine.devices)
     clips = preset.train.batch_size * len(method.kinds)
     lines = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -13,12 +14,12 @@ from selfsup_cli.config.evaluation import Retrieve
 from selfsup_cli.config.presets import Resolved
 from selfsup_cli.config.registry import unknown
 from selfsup_cli.data.source import ClipSource
-from selfsup_cli.engine import signals
+from selfsup_cli.engine import processes, signals
 from selfsup_cli.engine.devices import Hardware, choose, loader_workers, tune_allocator
 from selfsup_cli.engine.progress import Progress
 from selfsup_cli.engine.signals import StopFlag
 from selfsup_cli.evaluation.clips import ClipProtocol
-from selfsup_cli.evaluation.features import EMBEDDING, extract, weights_sha256
+from selfsup_cli.evaluation.features import EMBEDDING, Features, extract, weights_sha256
 from selfsup_cli.evaluation.retrieval import (
     Neighbourhood,
     measurements,
@@ -28,10 +29,10 @@ from selfsup_cli.evaluation.retrieval import (
 from selfsup_cli.jobs import common, findings
 from selfsup_cli.jobs.common import Outcome, Videos
 from selfsup_cli.jobs.subject import LEARNED, Subject, load_subject
+from selfsup_cli.jobs.thesis import beside
 from selfsup_cli.models import Backbone
 from selfsup_cli.runs import report as reports
-from selfsup_cli.runs.published import published
-from selfsup_cli.runs.report import Finding, Measurement, Picture, Published, Report
+from selfsup_cli.runs.report import Finding, Measurement, Picture, Report
 from selfsup_cli.runs.run import Run
 from selfsup_cli.visualization import sheets
 
@@ -46,11 +47,13 @@ def retrieve(
     command: Sequence[str] = (),
     dry_run: bool = False,
     quiet: bool = False,
+    share: bool = False,
 ) -> Outcome:
     """Search the training part for the neighbours of every test video and report the hits.
 
-    Data without labels gives the picture of neighbours alone. Raises InputError, MachineError and
-    Stopped.
+    Data without labels gives the picture of neighbours alone. With `machine.devices > 1` that many
+    processes extract the features, of which each calls this with `share`: extract features together
+    with the others, and do no more. Raises InputError, MachineError and Stopped.
     """
     if (done := common.finished(run, resolved)) is not None:
         return done
@@ -62,10 +65,16 @@ def retrieve(
         raise unknown("layer", layer, list(subject.learned.layers))
     hardware = choose(preset.machine.device)
     tune_allocator()
-    with signals.catching() as stop, Progress(quiet=quiet) as progress:
+    with signals.catching() as stop, Progress(quiet=quiet or processes.rank() > 0) as progress:
         gallery, queries = common.open_both(preset.data, preset.machine, progress)
         if dry_run:
             return _rehearse(preset, subject, gallery, queries)
+        search = Search(preset, gallery.source, queries.source, hardware, progress, stop)
+        if processes.launched():
+            with processes.group(hardware.device.type), processes.mourning():
+                search.extract_all(subject)
+        if share or processes.rank() > 0:
+            return Outcome()
         record = common.started_run(
             resolved,
             run,
@@ -76,10 +85,14 @@ def retrieve(
             dataset=common.describe_both(gallery, queries),
             parents=subject.parents,
         )
+        if record.complete:  # a requeued job that gave it no name finds it here
+            return Outcome(record.path, record.report())
         with common.ending(record):
             record.set_status("running")
+            common.list_bad(record, gallery, queries)
             began = time.monotonic()
-            search = Search(preset, gallery.source, queries.source, hardware, progress, stop)
+            if preset.machine.devices > 1 and not processes.launched():
+                processes.launch(preset.machine.devices, _share, resolved)
             found = search(subject.learned, LEARNED)
             rows = search.rows(found, subject.learned, LEARNED)
             if queries.source.labels is not None:
@@ -91,6 +104,11 @@ def retrieve(
             pictures = _sheet(record, preset, subject, search, found)
             seconds = time.monotonic() - began
             return _conclude(record, subject, rows, pictures, gallery, queries, seconds)
+
+
+def _share(resolved: Resolved) -> None:
+    """One process of several, which extract features together."""
+    retrieve(resolved, share=True)
 
 
 class Search:
@@ -124,9 +142,25 @@ class Search:
             device=self.hardware.device,
         )
 
+    def extract_all(self, subject: Subject) -> None:
+        """Extract all features that a search will ask for."""
+        for name, network in subject.networks():
+            self._features(network, self.gallery, f"{name}, gallery", None)
+            self._features(network, self.queries, f"{name}, queries", None)
+        if self.queries.labels is not None:
+            for control in self.preset.neighbours.controls:
+                self._features(subject.learned, self.queries, f"{LEARNED}, queries", control)
+
     def _vectors(
         self, network: Backbone, source: ClipSource, what: str, control: str | None
     ) -> Tensor:
+        features = self._features(network, source, what, control)
+        layer = self.preset.neighbours.layer or EMBEDDING
+        return features.video_means(layer, len(source))
+
+    def _features(
+        self, network: Backbone, source: ClipSource, what: str, control: str | None
+    ) -> Features:
         settings = self.preset.neighbours
         counter = self.progress.counting(f"features ({what}{f', {control}' if control else ''})")
 
@@ -135,17 +169,16 @@ class Search:
                 raise self.stop.stopped("the features extracted so far")
             counter(done, total)
 
-        features = extract(
+        return extract(
             network,
             source,
             self._clips(network, control),
             hardware=self.hardware,
             layers=[] if settings.layer is None else [settings.layer],
             grid=1,
-            workers=loader_workers(self.preset.machine.workers),
+            workers=loader_workers(self.preset.machine.workers, processes.members()),
             progress=told,
         )
-        return features.video_means(settings.layer or EMBEDDING, len(source))
 
     def _clips(self, network: Backbone, control: str | None) -> ClipProtocol:
         settings = self.preset.neighbours
@@ -200,21 +233,17 @@ class Search:
         )
         if name != LEARNED or control is not None:
             return rows
-        return [row.model_copy(update={"published": self._published(row, network)}) for row in rows]
-
-    def _published(self, row: Measurement, network: Backbone) -> Published | None:
-        settings = self.preset.neighbours
-        return published(
-            "retrieve",
-            row.metric,
-            row.dataset,
-            network=network.arch,
-            trained_on=str(network.trained_on.get("data", "")),
-            split=row.split,
-            layer="global average pool" if settings.layer is None else settings.layer,
-            clips=settings.clips,
-            standardised=settings.standardize,
-        )
+        return [
+            beside(
+                "retrieve",
+                row,
+                network,
+                layer="global average pool" if settings.layer is None else settings.layer,
+                clips=settings.clips,
+                standardised=settings.standardize,
+            )
+            for row in rows
+        ]
 
 
 def _sheet(
@@ -258,9 +287,13 @@ def _conclude(
     report = Report(
         job="retrieve",
         run=run.name,
-        command=" ".join(run.info.command),
+        command=shlex.join(run.info.command),
         created=reports.now(),
-        findings=sentences,
+        findings=[
+            *sentences,
+            *findings.seen_before(subject.learned.trained_on, queries.source),
+            *findings.shared_recordings(gallery.source, queries.source),
+        ],
         measurements=rows,
         pictures=pictures,
         data=common.describe_both(gallery, queries),

@@ -33,7 +33,9 @@ class Recogniser(nn.Module):
         self.backbone = backbone
         self.sizes = {name: len(answers) for name, answers in questions.items()}
         outputs = sum(self.sizes.values())
-        self.head = LinearHead(backbone.out_features, outputs, generator=start)
+        self.head = LinearHead(
+            backbone.out_features, outputs, xavier=backbone.arch == "c3d", generator=start
+        )
 
     def forward(self, clips: Tensor) -> dict[str, Tensor]:
         """Clips float `[B, 3, T, H, W]` in [−1, 1] → logits `[B, answers]` of each question."""

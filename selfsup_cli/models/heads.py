@@ -7,15 +7,25 @@ from torch import nn
 
 
 class LinearHead(nn.Linear):
-    """`[B, in_features]` → `[B, out_features]` logits; weights from N(0, 10⁻³), bias zero.
+    """`[B, in_features]` → `[B, out_features]` logits; bias zero.
 
-    The weights are drawn from `generator` (on the CPU), or without one from PyTorch's default.
+    Weights come from N(0, 10⁻³), as on the thesis' residual networks, or with `xavier` from the
+    uniform distribution that all of its C3D starts from (section 5.2.3). They are drawn from
+    `generator` (on the CPU), or without one from PyTorch's default.
     """
 
     def __init__(
-        self, in_features: int, out_features: int, *, generator: torch.Generator | None = None
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        xavier: bool = False,
+        generator: torch.Generator | None = None,
     ) -> None:
         super().__init__(in_features, out_features, device="meta")
         self.to_empty(device="cpu")
-        nn.init.normal_(self.weight, std=1e-3, generator=generator)
+        if xavier:
+            nn.init.xavier_uniform_(self.weight, generator=generator)
+        else:
+            nn.init.normal_(self.weight, std=1e-3, generator=generator)
         nn.init.zeros_(self.bias)

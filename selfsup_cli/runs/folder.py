@@ -241,10 +241,11 @@ class Run:
         found = []
         if (wrong := _preset_problem(self.path, self.info)) is not None:
             found.append(wrong)
-        for file in (self._metrics, self._bad):
-            if damaged := file.damaged():
-                found.append(f"{file.path.name}: {damaged} of its lines cannot be read")
-        return found
+        return found + [
+            f"{file.path.name}: {damaged} of its lines cannot be read"
+            for file in (self._metrics, self._bad)
+            if (damaged := file.damaged())
+        ]
 
     def require_identity(self, identity: dict[str, Any]) -> None:
         """Raise InputError, listing what differs, unless the run was made with `identity`."""

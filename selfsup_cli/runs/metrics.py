@@ -21,6 +21,7 @@ class Mark(TypedDict):
     bytes: int
     sha256: str
 
+
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 
 

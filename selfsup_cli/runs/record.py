@@ -86,9 +86,7 @@ def read(path: Path, model: type[RecordT]) -> RecordT:
             kind="run",
         ) from error
     except ValueError as error:
-        raise InputError(
-            f"{path} is damaged or of another version: {error}", kind="run"
-        ) from error
+        raise InputError(f"{path} is damaged or of another version: {error}", kind="run") from error
 
 
 def write(path: Path, record: _Record) -> None:

@@ -177,8 +177,11 @@ class _HasReason(Protocol):
 
 
 def left_out(items: Iterable[_HasReason]) -> dict[str, Any]:
-    """`left_out` and `left_out_total` for a `Report`: the first hundred are named."""
-    rows = sorted((item.id, item.reason) for item in items)
+    """`left_out` and `left_out_total` for a `Report`: the first hundred are named.
+
+    What was left out of the training and of the test part alike is one file, and counts once.
+    """
+    rows = sorted({(item.id, item.reason) for item in items})
     listed = [LeftOut(id=identifier, reason=reason) for identifier, reason in rows[:LISTED]]
     return {"left_out": listed, "left_out_total": len(rows)}
 
@@ -230,12 +233,12 @@ def accuracy(name: str, hits: int, n: int, **about: Unpack[About]) -> Measuremen
 def clustered_accuracy(name: str, shares: Sequence[float], **about: Unpack[About]) -> Measurement:
     """Mean of each video's share of right answers (0 … 1), in % with a 95 % interval over videos.
 
-    `n` counts the videos; say in `protocol` how many clips each has. Where every clip of every
-    video is right (or wrong) a t interval would have no width, and Wilson's over the videos stands
-    there. Raises ValueError without videos.
+    `n` counts the videos; say in `protocol` how many clips each has. Where all videos have the
+    same share a t interval would have no width, and Wilson's over the videos stands there. Raises
+    ValueError without videos.
     """
     mean, interval = clustered_mean(shares)
-    if mean in (0, 1):
+    if mean in (0, 1) or (interval is not None and len(set(shares)) == 1):
         interval = wilson(round(mean * len(shares)), len(shares))
     return _percent(name, mean, interval, len(shares), about)
 

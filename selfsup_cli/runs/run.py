@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from selfsup_cli.config.registry import nearest
 from selfsup_cli.errors import InputError
@@ -16,7 +19,16 @@ from selfsup_cli.runs import record
 from selfsup_cli.runs.folder import Run
 from selfsup_cli.runs.lock import held_by
 
-__all__ = ["Run", "RunSummary", "find_run", "list_runs", "new_name", "runs_dir", "summarize"]
+__all__ = [
+    "Run",
+    "RunSummary",
+    "find_run",
+    "list_runs",
+    "located",
+    "new_name",
+    "runs_dir",
+    "summarize",
+]
 
 
 def runs_dir() -> Path:
@@ -24,15 +36,31 @@ def runs_dir() -> Path:
     return Path(os.environ.get("SELFSUP_RUNS") or "runs")
 
 
-def new_name(job: str, arch: str | None, data: str | None) -> str:
+def new_name(
+    job: str, arch: str | None, data: str | None, identity: Mapping[str, Any] | None = None
+) -> str:
     """A fresh name, `<job>-<arch>-<data>-<YYYYmmdd-HHMMSS>-<4 hex>` in local time.
 
-    `job` is the method of a pretraining. Of a path, the last part is taken.
+    `job` is the method of a pretraining. Of a path, the last part is taken. Under SLURM the name
+    ends in `job<id>` or `job<array id>_<task>` instead of a time, and four digits that stand for
+    `identity`, the preset's: a job that is requeued keeps its id, and so finds its runs.
     """
     parts = [job, arch or "", Path(data or "").name.removesuffix(".csv")]
     words = [re.sub(r"[^A-Za-z0-9_]+", "_", part).strip("_")[:40] for part in parts]
-    moment = f"{datetime.now():%Y%m%d-%H%M%S}"
-    return "-".join([*filter(None, words), moment, secrets.token_hex(2)])
+    ending, digits = f"{datetime.now():%Y%m%d-%H%M%S}", secrets.token_hex(2)
+    if (slurm := _slurm_job()) is not None:
+        text = json.dumps(record.plain(identity or {}), sort_keys=True)
+        ending, digits = slurm, hashlib.sha256(text.encode()).hexdigest()[:4]
+    return "-".join([*filter(None, words), ending, digits])
+
+
+def _slurm_job() -> str | None:
+    array, task, job = (
+        os.environ.get(f"SLURM_{name}", "") for name in ("ARRAY_JOB_ID", "ARRAY_TASK_ID", "JOB_ID")
+    )
+    if array.isdigit() and task.isdigit():
+        return f"job{array}_{task}"
+    return f"job{job}" if job.isdigit() else None
 
 
 @dataclass(frozen=True)
@@ -116,7 +144,7 @@ def find_run(
     if reference == "latest":
         return _latest(folder, needs)
     try:
-        summary = summarize(_located(reference, folder))
+        summary = summarize(located(reference, folder))
     except OSError as error:
         raise InputError(f"cannot read {reference}: {error.strerror}", kind="no-run") from error
     if summary.state == "damaged":
@@ -155,7 +183,8 @@ def _unfinished(summary: RunSummary) -> str | None:
     return summary.state if summary.step is None else f"{summary.state} at step {summary.step}"
 
 
-def _located(reference: str, folder: Path) -> Path:
+def located(reference: str, folder: Path) -> Path:
+    """Where the run lies that a name or path means, in whatever state. Raises InputError."""
     if reference and (folder / reference / "run.json").is_file():
         return folder / reference
     path = Path(reference)

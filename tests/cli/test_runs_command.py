@@ -14,6 +14,7 @@ import pytest
 from selfsup_cli import errors
 from selfsup_cli.cli.runs import _age
 from selfsup_cli.config.presets import dump, identity, resolve
+from selfsup_cli.runs.lock import RunLock
 from selfsup_cli.runs.report import Finding, Report, now
 from selfsup_cli.runs.run import Run
 
@@ -150,6 +151,57 @@ def test_resume_ends_as_its_job_ends(selfsup: Callable[..., Any], folder: Path, 
     told = selfsup("runs", "resume", "first", "--json")
     assert told.status == 75
     assert json.loads(told.out)["error"]["kind"] == "stopped"
+
+
+def test_verify(selfsup: Callable[..., Any], folder: Path) -> None:
+    told = selfsup("runs", "verify")
+    assert (told.status, told.out) == (0, "")
+    a_run(folder, "first", complete=True)
+    a_run(folder, "second")
+    told = selfsup("runs", "verify")
+    assert (told.status, told.out) == (0, "second: sound\nfirst: sound\n")
+    data = json.loads(selfsup("runs", "verify", "first", "--json").out)["data"]
+    assert [(one["name"], one["problems"], one["busy"]) for one in data["runs"]] == [
+        ("first", [], None)
+    ]
+
+    (folder / "first" / "report.html").write_text("")
+    (folder / "second" / "checkpoints" / "step-00000007").mkdir(parents=True)
+    preset = folder / "second" / "preset.yaml"
+    preset.write_bytes(preset.read_bytes() + b" ")
+    told = selfsup("runs", "verify")
+    assert (told.status, told.out) == (2, "")
+    assert [line.removeprefix("selfsup: error: ") for line in told.err.splitlines()[:3]] == [
+        f"{folder}/second: its preset.yaml does not match its checksum",
+        f"{folder}/second: checkpoints/step-00000007: its manifest is missing",
+        f"{folder}/first: report.html has 0 bytes instead of "
+        + told.err.splitlines()[2].rpartition(" ")[2],
+    ]
+    document = json.loads(selfsup("runs", "verify", "--json").out)
+    assert document["ok"] is False
+    assert len(document["error"]["problems"]) == 3
+    assert selfsup("runs", "verify", "third").status == 2
+    assert "no run 'third'" in selfsup("runs", "verify", "third").err
+
+
+def test_verify_of_records_that_cannot_be_read(selfsup: Callable[..., Any], folder: Path) -> None:
+    path = a_run(folder, "first", complete=True)
+    for name in ("status.json", "run.json"):
+        whole = (path / name).read_bytes()
+        (path / name).write_text("{")
+        told = selfsup("runs", "verify", "first")
+        assert told.status == 2
+        assert f"{name} is damaged" in told.err
+        assert len(told.err.splitlines()) == 2, told.err  # and the hint
+        (path / name).write_bytes(whole)
+
+
+def test_verify_leaves_a_run_at_work_alone(selfsup: Callable[..., Any], folder: Path) -> None:
+    a_run(folder)
+    lock = RunLock(folder / "first" / "run.lock")
+    told = selfsup("runs", "verify")
+    assert (told.status, "not looked at, it is being written by process" in told.out) == (0, True)
+    lock.release()
 
 
 @pytest.mark.parametrize(

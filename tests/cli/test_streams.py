@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from selfsup_cli import __version__
 from selfsup_cli.config.registry import METHODS
+from selfsup_cli.version import __version__
 
 ROOT = Path(__file__).resolve().parents[2]
 Process = Callable[..., "subprocess.CompletedProcess[str]"]

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from selfsup_cli import __version__
 from selfsup_cli.cli import app
 from selfsup_cli.config import environment
+from selfsup_cli.version import __version__
 
 
 @pytest.mark.parametrize(

@@ -94,6 +94,15 @@ def test_a_constant_answer_is_at_chance_and_that_is_said() -> None:
     assert "--lr" in finding.text
 
 
+def test_a_question_with_one_answer_is_no_failure() -> None:
+    # Videos this short have one speed alone.
+    found = check(oracle, ToySource([12] * 8))
+    assert found.questions["speed"].overall.chance == 1
+    finding = found.findings()[-1]
+    assert finding.verdict == "unclear"
+    assert "the same answer" in finding.text
+
+
 def test_chance_of_the_speed_is_that_of_the_clips_that_were_drawn() -> None:
     # Of ten videos eight are too short for the second speed.
     found = check(oracle, ToySource([12] * 8 + [64] * 2), draws=8)

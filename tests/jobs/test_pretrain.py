@@ -9,15 +9,17 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
-from pretraining import STEPS, preset
+from pretraining import SETTINGS, STEPS, preset
 
+from selfsup_cli.config.presets import resolve
 from selfsup_cli.engine.checkpoints import read_tensors
 from selfsup_cli.errors import InputError
 from selfsup_cli.jobs.pretrain import pretrain
 from selfsup_cli.models import load_backbone
-from selfsup_cli.runs.run import Run
+from selfsup_cli.runs.run import Run, runs_dir
 
 SCRIPT = Path(__file__).with_name("pretraining.py")
 
@@ -146,3 +148,32 @@ def preset_arguments() -> list[str]:
     from pretraining import SETTINGS
 
     return list(SETTINGS)
+
+
+def test_what_cannot_be_read_is_listed_where_the_next_run_can_leave_it_out(
+    data_dir: Path, tmp_path: Path
+) -> None:
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    for number, clip in enumerate(sorted(data_dir.glob("actions/Run/*.avi"))[:12]):
+        (videos / f"{number}.avi").write_bytes(clip.read_bytes())
+    for name in ("zero_byte.mp4", "text_renamed.mp4", "truncated_half.avi"):
+        (videos / name).write_bytes((data_dir / "broken" / name).read_bytes())
+    sets = [*SETTINGS, "machine.workers=0", "train.max_steps=1"]
+
+    def run(name: str, **options: Any) -> Run:
+        given = {"data.source": str(videos), **options}
+        pretrain(resolve("pretrain/temporal", options=given, sets=sets, env={}), run=name)
+        return Run.open(runs_dir() / name)
+
+    first = run("first", **{"data.max_bad": 0.5})
+    report, listed = first.report(), first.path / "quarantine.jsonl"
+    bad = {json.loads(line)["path"] for line in listed.read_text().splitlines()}
+    assert bad == {"zero_byte.mp4", "text_renamed.mp4", "truncated_half.avi"}
+    assert report is not None
+    assert ({out.id for out in report.left_out}, report.left_out_total) == (bad, 3)
+    second = run("second", **{"data.quarantine": str(listed)})
+    report = second.report()
+    assert report is not None
+    assert {out.id for out in report.left_out} == bad
+    assert not (second.path / "quarantine.jsonl").exists()

@@ -392,3 +392,11 @@ def test_a_linear_head_starts_small() -> None:
     assert (head.bias == 0).all()
     assert head(torch.randn(4, 512)).shape == (4, 101)
     assert not torch.equal(LinearHead(8, 8).weight, LinearHead(8, 8).weight)
+
+
+def test_the_last_layer_of_c3d_starts_from_xavier() -> None:
+    head = LinearHead(512, 8, xavier=True, generator=torch.Generator().manual_seed(0))
+    bound = math.sqrt(6 / (512 + 8))
+    assert float(head.weight.abs().max()) <= bound
+    assert float(head.weight.std()) == pytest.approx(bound / math.sqrt(3), rel=0.05)
+    assert not head.bias.any()

@@ -116,6 +116,20 @@ def test_new_names_can_name_a_run(job: str, arch: str | None, data: str | None) 
     assert new_name("x" + job, arch, data) != name
 
 
+def test_a_requeued_job_finds_its_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "4711")
+    name = new_name("temporal", "c3d", "motion", {"seed": 0})
+    assert name.startswith("temporal-c3d-motion-job4711-")
+    assert new_name("temporal", "c3d", "motion", {"seed": 0}) == name
+    assert new_name("temporal", "c3d", "motion", {"seed": 1}) != name
+    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "4700")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "3")
+    assert "-job4700_3-" in new_name("temporal", "c3d", "motion")
+    monkeypatch.setenv("SLURM_JOB_ID", "../x")
+    monkeypatch.delenv("SLURM_ARRAY_TASK_ID")
+    assert "job" not in new_name("temporal", "c3d", "motion")
+
+
 def test_new_names_read_as_design_says() -> None:
     name = new_name("temporal", "c3d", "../data/actions/")
     method, arch, data, day, time, short = name.split("-")

@@ -40,6 +40,7 @@ generated: $(READY)
 	$(BIN)/python -m selfsup_cli.cli.completions_generate
 
 bench: $(READY)
+	$(BIN)/python -m pip install --quiet --editable '.[dev,bench]'
 	$(BIN)/python benchmarks/run.py
 
 clean:

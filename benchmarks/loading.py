@@ -26,7 +26,17 @@ SIZE, LENGTH, STRIDES = (128, 171), 16, (1, 2, 4, 8)
 CLIPS, BATCH, WORKERS, ROUNDS = 32, 8, 2, 5
 GOALS = {"h264": "≥ 3.5", "mpeg4": "≥ 7"}
 TORCHCODEC = "≥ 1.25"
-LIMITS: dict[str, str] = {}
+_BUSY = (
+    "decoding itself, which both loaders do: at the bitrate of these files turning all frames into "
+    "arrays, which only the naive one does, takes no larger share; and on busy cores the naive "
+    "loader, whose conversion starts more threads, gets a larger part of the machine"
+)
+_FIXED = "decoding itself, by the same FFmpeg; see decoding.py"
+LIMITS = {
+    f"clips/s to the trainer, {kind}, {WORKERS} workers, {peer}": limit
+    for kind in GOALS
+    for peer, limit in (("naive PyAV loader", _BUSY), ("torchcodec loader", _FIXED))
+}
 
 Read = Callable[[Path, np.ndarray], torch.Tensor]
 

@@ -55,6 +55,11 @@ def verdict(figure: float, goal: str) -> str:
     return {True: "yes", False: "no", None: "–"}[met(figure, goal)]
 
 
+def limit(limits: Mapping[str, str], name: str, against: str) -> str:
+    """What limits a row: filed under its name, or under `name, against`; else nothing."""
+    return limits.get(f"{name}, {against}") or limits.get(name, "")
+
+
 def main(rows: Callable[[], list[Row]], limits: Mapping[str, str]) -> None:
     """Run one benchmark alone; with `--json` print its rows and limits for `run.py`."""
     found = rows()
@@ -63,5 +68,5 @@ def main(rows: Callable[[], list[Row]], limits: Mapping[str, str]) -> None:
         return
     for name, against, figure, goal in found:
         print(f"{name:<52} {against:<34} {shown(figure):>7}  {goal:<10} {verdict(figure, goal)}")
-        if met(figure, goal) is False and name in limits:
-            print(f"    {limits[name]}")
+        if met(figure, goal) is False and (reason := limit(limits, name, against)):
+            print(f"    {reason}")

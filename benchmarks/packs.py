@@ -21,7 +21,11 @@ from selfsup_cli.data.source import ClipSource
 
 GOALS = {"h264": "≥ 9", "mpeg4": "≥ 2.8"}
 BARE = "≥ 0.85"
-LIMITS: dict[str, str] = {}
+LIMITS = {
+    f"clips/s to the trainer from a JPEG pack, {loading.WORKERS} workers, h264 files": "the way "
+    "from the worker processes to the trainer, and h264 files that decode faster than those of the "
+    "prototype (280 KB instead of 310 KB)",
+}
 
 
 def rows() -> list[measure.Row]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import tempfile
 import time
@@ -17,7 +18,7 @@ from selfsup_cli.engine.fit import Fit
 from selfsup_cli.engine.progress import Progress
 
 SIDE, LAYERS = 2048, 8  # 33.5 M parameters, and AdamW's two means: 403 MB
-CYCLE, ROUNDS = 12, 5
+BATCH, CYCLE, ROUNDS = 8, 16, 5
 STALL = "≤ 0.4"
 LIMITS: dict[str, str] = {}
 
@@ -45,10 +46,10 @@ def rows() -> list[measure.Row]:
     tune_allocator()
     torch.manual_seed(0)
     net = nn.Sequential(*(nn.Linear(SIDE, SIDE) for _ in range(LAYERS)))
-    loader = Timed(torch.randn(256, SIDE), CYCLE * 3 * (ROUNDS + 1) + 1, time.perf_counter)
+    loader = Timed(torch.randn(BATCH, SIDE), CYCLE * 3 * (ROUNDS + 1) + 1, time.perf_counter)
     with tempfile.TemporaryDirectory() as folder:
         run = open_run(folder)
-        train = Train(epochs=1, batch_size=256, checkpoint_steps=CYCLE, keep=1)
+        train = Train(epochs=1, batch_size=BATCH, checkpoint_steps=CYCLE, keep=1)
         fit = Taking(
             Classifier(net), loader, train, OPTIM, choose("cpu"), Progress(quiet=True), run=run
         )
@@ -58,7 +59,7 @@ def rows() -> list[measure.Row]:
     stall = {kind: statistics.median(found[1 : ROUNDS + 1]) for kind, found in fit.stalls.items()}
     # The save after step n·CYCLE falls between the times at which two batches were asked for.
     marks = [loader.times[n * CYCLE - 1] for n in range(1, 3 * (ROUNDS + 1) + 1)]
-    spans = [after - before for before, after in zip(marks, marks[1:])]
+    spans = [after - before for before, after in itertools.pairwise(marks)]
     whole = {kind: statistics.median(spans[at + 3 :: 3]) for at, kind in enumerate(Taking.kinds)}
     slowed = (whole["ours"] - whole["none"]) / (whole["torch.save"] - whole["none"])
     return [

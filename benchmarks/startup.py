@@ -13,6 +13,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import measure
+
 ROUNDS = 21
 PYTHON = [sys.executable, "-c"]
 SCRIPT = Path(sys.executable).with_name("selfsup")
@@ -31,6 +33,9 @@ GOALS = (
     ("pretrain temporal --help", "import torch", 0.15),
     ("pretrain temporal --set optim.lrr=1", "import torch", 0.2),
 )
+
+
+LIMITS: dict[str, str] = {}
 
 
 def rows() -> list[tuple[str, str, float, str]]:
@@ -61,5 +66,4 @@ def _cpu_seconds(command: list[str]) -> float:
 
 
 if __name__ == "__main__":
-    for name, against, ratio, goal in rows():
-        print(f"{name:<44} {ratio:6.2f} × {against:<16} {goal}")
+    measure.main(rows, LIMITS)

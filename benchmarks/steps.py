@@ -25,9 +25,14 @@ from selfsup_cli.models.backbone import Backbone
 from selfsup_cli.models.backbone import build as build_backbone
 
 STEPS, WARM, ROUNDS = 1500, 200, 9
-C3D_CLIPS, C3D_STEPS, C3D_ROUNDS = 2, 2, 5
+C3D_CLIPS, C3D_STEPS, C3D_ROUNDS = 2, 1, 5
 ADDED, C3D = "≤ 50 µs", "≥ 1.1"
-LIMITS: dict[str, str] = {}
+ENGINE = "µs added to a step: log, progress, schedule, checks"
+LIMITS = {
+    ENGINE: "every step, not every fiftieth, is seeded for itself, has its data order digested, "
+    "its loss checked and written as a row of its own; each of these is one to six µs in a loop of "
+    "its own and several times that between the kernels of a network, whose code evicts theirs",
+}
 
 
 def rows() -> list[measure.Row]:
@@ -46,7 +51,7 @@ def rows() -> list[measure.Row]:
             found.append(_in_process(name))
     c3d = statistics.median(spent["bare"]) / statistics.median(spent["ours"])
     return [
-        ("µs added to a step: log, progress, schedule, checks", "bare loop", added * 1e6, ADDED),
+        (ENGINE, "bare loop", added * 1e6, ADDED),
         ("CPU time of a C3D step, 16×112×112", "bare loop, stock allocator", c3d, C3D),
     ]
 

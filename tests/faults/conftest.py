@@ -18,12 +18,27 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[harness.Server]
 
 
 @pytest.fixture(scope="session")
-def undisturbed(server: harness.Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of runs with a pretraining `whole` that nobody disturbed."""
+def counted(
+    server: harness.Server, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, dict[str, int]]:
+    """A folder of runs with a pretraining `whole`, and how many events each place has in it."""
     runs = tmp_path_factory.mktemp("undisturbed")
-    ended = server(harness.pretrain("whole"), runs)
+    faults = [harness.counting(*place) for place in harness.PLACES.values()]
+    ended = server(harness.pretrain("whole"), runs, *faults)
     assert ended.status == 0, ended.said
-    return runs
+    return runs, dict(zip(harness.PLACES, ended.counts, strict=True))
+
+
+@pytest.fixture
+def undisturbed(counted: tuple[Path, dict[str, int]]) -> Path:
+    """A folder of runs with a pretraining `whole` that nobody disturbed."""
+    return counted[0]
+
+
+@pytest.fixture
+def events(counted: tuple[Path, dict[str, int]]) -> dict[str, int]:
+    """How many events each place of that pretraining has."""
+    return counted[1]
 
 
 @pytest.fixture

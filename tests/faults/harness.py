@@ -32,6 +32,17 @@ BEGIN = "selfsup_cli.runs.folder:Run._begin"
 NAMES = ["os:fsync", "os:replace", "os:rename", "os:unlink", "os:mkdir"]
 DISK = ["os:write", *NAMES]
 
+# Where a pretraining is killed: which events, and inside of what.
+PLACES: dict[str, tuple[list[str], str | None]] = {
+    "training": ([STEP], None),
+    "beginning": (DISK, BEGIN),
+    "the content of a checkpoint": (["os:write"], SAVE),
+    "the names of a checkpoint": (NAMES, SAVE),
+    "reporting": (DISK, CONCLUDE),
+    "any write": (["os:write"], None),
+    "any opening": (["os:open"], None),
+}
+
 SETTINGS = (
     "data.motion.videos=12",
     "data.motion.test_videos=8",

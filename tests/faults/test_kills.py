@@ -7,34 +7,26 @@ from pathlib import Path
 
 import harness
 import pytest
-from harness import BEGIN, CONCLUDE, DISK, EXTRACT, NAMES, SAVE, STEP, Server
+from harness import BEGIN, DISK, EXTRACT, STEP, Server
 
 from selfsup_cli.engine.checkpoints import Checkpoints
 from selfsup_cli.runs.run import Run
 
-PLACES = {
-    "training": ([STEP], None),
-    "beginning": (DISK, BEGIN),
-    "the content of a checkpoint": (["os:write"], SAVE),
-    "the names of a checkpoint": (NAMES, SAVE),
-    "reporting": (DISK, CONCLUDE),
-}
+KILLED = [place for place in harness.PLACES if not place.startswith("any")]
 
 
-@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("place", KILLED)
 def test_a_killed_pretraining_ends_the_same(
-    server: Server, undisturbed: Path, tmp_path: Path, place: str
+    server: Server, undisturbed: Path, events: dict[str, int], tmp_path: Path, place: str
 ) -> None:
-    """One run, killed again and again at a place, each time at another event of it."""
+    """Each time at another event of the place."""
     expected = harness.content(undisturbed / "whole")
-    events, within = PLACES[place]
-    whole = server(harness.pretrain("count"), tmp_path, harness.counting(events, within))
-    assert whole.status == 0, whole.said
-    for nth in harness.places(whole.counts[0], place):
-        hint = f"{place}, event {nth} of {whole.counts[0]}, FAULT_SEED={harness.SEED}"
+    struck, within = harness.PLACES[place]
+    for nth in harness.places(events[place], place):
+        hint = f"{place}, event {nth} of {events[place]}, FAULT_SEED={harness.SEED}"
         runs = tmp_path / f"{nth}"
         killed = server(
-            harness.pretrain("whole"), runs, harness.striking(events, nth, "kill", within)
+            harness.pretrain("whole"), runs, harness.striking(struck, nth, "kill", within)
         )
         assert killed.status == -signal.SIGKILL, f"{hint}\n{killed.said}"
         checkpoints = Checkpoints(runs / "whole" / "checkpoints")

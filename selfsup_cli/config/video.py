@@ -26,6 +26,11 @@ class VideoNetwork(Model):
         "r3d and r2plus1d: identity shortcuts where shapes agree, or (as the author's code did) "
         "a projection in every block.",
     )
+    head_init: Literal["normal", "xavier"] = field(
+        "normal",
+        "Weights of the last layer: from N(0, 0.001), as on the thesis' residual networks, or "
+        "Xavier-uniform, as in all of its C3D.",
+    )
 
 
 class ClipAugmentation(Model):

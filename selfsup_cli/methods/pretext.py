@@ -28,14 +28,14 @@ UNASKED = -1
 class Recogniser(nn.Module):
     """A backbone and one linear layer, whose outputs are split into the logits of each question."""
 
-    def __init__(self, backbone: Backbone, questions: Questions, start: torch.Generator) -> None:
+    def __init__(
+        self, backbone: Backbone, questions: Questions, start: torch.Generator, *, xavier: bool
+    ) -> None:
         super().__init__()
         self.backbone = backbone
         self.sizes = {name: len(answers) for name, answers in questions.items()}
         outputs = sum(self.sizes.values())
-        self.head = LinearHead(
-            backbone.out_features, outputs, xavier=backbone.arch == "c3d", generator=start
-        )
+        self.head = LinearHead(backbone.out_features, outputs, xavier=xavier, generator=start)
 
     def forward(self, clips: Tensor) -> dict[str, Tensor]:
         """Clips float `[B, 3, T, H, W]` in [−1, 1] → logits `[B, answers]` of each question."""
@@ -61,7 +61,9 @@ class VideoPretext(Trainable):
         self.questions = questions
         self.kinds = kinds
         start = generator(preset.train.seed, "head")
-        self.recogniser = Recogniser(initial_backbone(preset), questions, start)
+        self.recogniser = Recogniser(
+            initial_backbone(preset), questions, start, xavier=preset.network.head_init == "xavier"
+        )
 
     @property
     def plan(self) -> Plan:

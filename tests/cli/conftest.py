@@ -55,7 +55,7 @@ def process(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
             env={**os.environ, "PYTHONPATH": str(ROOT), **(env or {})},
             cwd=tmp_path,
             text=True,
-            timeout=60,
+            timeout=600,
             **settings,
         )
 

@@ -294,7 +294,7 @@ def test_bash(place: Path) -> None:
     done = subprocess.run(
         [needed("bash"), "--norc", "-c", BASH, "bash", COMPLETIONS / "selfsup.bash"],
         input="".join(f"{line}\n" for line in CASES),
-        cwd=place, env=shell_environment(place), capture_output=True, text=True, timeout=60,
+        cwd=place, env=shell_environment(place), capture_output=True, text=True, timeout=600,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
     check(place, by_line(done.stdout))
@@ -314,7 +314,7 @@ def test_fish(place: Path) -> None:
     done = subprocess.run(
         [needed("fish"), "--no-config", "-c", FISH, COMPLETIONS / "selfsup.fish"],
         input="".join(f"{line}\n" for line in CASES),
-        cwd=place, env=shell_environment(place), capture_output=True, text=True, timeout=60,
+        cwd=place, env=shell_environment(place), capture_output=True, text=True, timeout=600,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
     check(place, by_line(done.stdout))

@@ -179,7 +179,7 @@ def test_an_installed_package_brings_its_presets(tmp_path: Path) -> None:
     package = Path(selfsup_cli.__file__).parent
     ignore = shutil.ignore_patterns("__pycache__", "_data")
     shutil.copytree(package / "config", tmp_path / "selfsup_cli" / "config", ignore=ignore)
-    for name in ("__init__.py", "errors.py"):
+    for name in ("__init__.py", "errors.py", "version.py"):
         shutil.copy(package / name, tmp_path / "selfsup_cli")
     shutil.copytree(builtin_root(), tmp_path / "selfsup_cli" / "_data" / "presets")
     program = (

@@ -43,13 +43,16 @@ class Plain(Trainable):
 
     networks = ("net",)
 
-    def __init__(self, dies_at: int | None = None, how: str = "") -> None:
+    def __init__(
+        self, dies_at: int | None = None, how: str = "", grave: Path | None = None
+    ) -> None:
         super().__init__()
         with torch.random.fork_rng():
             torch.manual_seed(7)
             self.net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(16, 1))
         self.dies_at = dies_at
         self.how = how
+        self.grave = grave
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
         return {"main": schedule.build_optimizer(self.net, Optim(lr=0.01, weight_decay=0.1))}
@@ -57,6 +60,8 @@ class Plain(Trainable):
     def step(self, batch: Batch, update: Update) -> dict[str, Tensor]:
         loss = (self.net(batch["x"]) - batch["y"]).square().mean()
         if update.step == self.dies_at and processes.rank() == 1:
+            if self.grave is not None:
+                self.grave.write_text("")  # its time says when this process failed
             if self.how == "killed":
                 os.kill(os.getpid(), signal.SIGKILL)
             if self.how == "wrong":
@@ -125,7 +130,7 @@ def fail(folder: Path, how: str) -> None:
     with processes.group("cpu"):
         run = processes.first_rank_decides(lambda: open_run(folder / how))
         with common.ending(run):
-            fit(run, Plain(2, how))
+            fit(run, Plain(2, how, folder / f"{how}-died"))
 
 
 def stand_still(folder: Path) -> None:

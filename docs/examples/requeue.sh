@@ -10,10 +10,12 @@
 # One job that goes back into the queue until it is done. B: sends the signal to this shell, which
 # passes it on and stays to ask for the requeue.
 set -u
-pid=
-trap 'asked=1; kill -USR2 $pid 2>/dev/null' USR1 USR2 TERM
+pid= asked=
+trap 'asked=1; [ -z "$pid" ] || kill -USR2 "$pid" 2>/dev/null' USR1 USR2 TERM
 ${SELFSUP:-selfsup} pretrain temporal --data "${DATA:-motion}" "$@" &
 pid=$!
+# A signal that came before the line above had nobody to be passed on to.
+[ -z "$asked" ] || kill -USR2 "$pid" 2>/dev/null
 # A signal ends `wait` before the job has ended; then it is waited for again.
 asked=1
 while [ -n "$asked" ]; do

@@ -251,9 +251,12 @@ class Fit:
         mine = float(self.stop.signum) if asked and self.stop is not None else 0.0
         flag = torch.tensor(mine, device=self.hardware.device)
         dist.all_reduce(flag, op=dist.ReduceOp.MAX)
-        if self.stop is not None:  # the same signal for all, so that all end with the same status
-            self.stop.signum = int(flag.item())
-        return bool(flag.item())
+        agreed = int(flag.item())
+        # The same signal for all, so that all end with the same status. One that arrives during
+        # the exchange is nobody's yet: it must stay noted for the next step.
+        if agreed and self.stop is not None:
+            self.stop.signum = agreed
+        return bool(agreed)
 
     def _step(self, batch: dict[str, Any]) -> dict[str, float]:
         index = batch.pop("index")

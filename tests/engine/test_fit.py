@@ -213,6 +213,22 @@ def test_a_signal_saves_and_says_the_same_command_goes_on(tmp_path: Path) -> Non
     run.close()
 
 
+def test_a_signal_that_comes_during_the_exchange_is_not_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flag = StopFlag()
+    training = fit(None, Line(), stop=flag)
+    monkeypatch.setattr(training, "_distributed", True, raising=False)
+
+    def exchange(mine: Tensor, op: object) -> None:
+        flag.signum = signal.SIGUSR2  # after this process has said that it knows of none
+
+    monkeypatch.setattr("torch.distributed.all_reduce", exchange)
+    assert not training._agree(bool(flag))
+    assert flag.signum == signal.SIGUSR2
+    assert training._agree(bool(flag))
+
+
 def test_bad_samples_are_recorded_once_and_too_many_fail(tmp_path: Path) -> None:
     run = open_run(tmp_path / "run")
     train = Train(epochs=2, batch_size=8)

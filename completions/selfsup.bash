@@ -25,7 +25,7 @@ _selfsup_command() {
     commands='' options=''
     case $1 in
     '')
-        commands='pretrain probe retrieve visualize report data runs presets doctor completion'
+        commands='pretrain transfer predict probe retrieve visualize export reproduce report data runs presets doctor completion'
         options='--version --help -h'
         ;;
     'pretrain')
@@ -34,19 +34,39 @@ _selfsup_command() {
         ;;
     'pretrain temporal')
         commands=''
-        options='--preset --set --run --dry-run --json --quiet -q --verbose -v --data --dataset --data-root --split --test-share --max-bad --quarantine --arch --width --crop --optimizer --lr --weight-decay --schedule --clip-grad --epochs --max-steps --batch-size --accumulate --seed --precision --compile --no-compile --deterministic --no-deterministic --checkpoint-steps --monitor-every --device --devices --workers --transformations --speed-loss --no-speed-loss --help -h'
+        options='--preset --set --run --dry-run --json --quiet -q --verbose -v --data --dataset --data-root --split --test-share --max-bad --quarantine --arch --width --crop --optimizer --lr --weight-decay --schedule --clip-grad --epochs --max-steps --batch-size --accumulate --precision --compile --no-compile --deterministic --no-deterministic --checkpoint-steps --seed --monitor-every --device --devices --workers --transformations --speed-loss --no-speed-loss --help -h'
         ;;
     'pretrain shuffle-learn')
         commands=''
-        options='--preset --set --run --dry-run --json --quiet -q --verbose -v --data --dataset --data-root --split --test-share --max-bad --quarantine --arch --width --crop --optimizer --lr --weight-decay --schedule --clip-grad --epochs --max-steps --batch-size --accumulate --seed --precision --compile --no-compile --deterministic --no-deterministic --checkpoint-steps --monitor-every --device --devices --workers --help -h'
+        options='--preset --set --run --dry-run --json --quiet -q --verbose -v --data --dataset --data-root --split --test-share --max-bad --quarantine --arch --width --crop --optimizer --lr --weight-decay --schedule --clip-grad --epochs --max-steps --batch-size --accumulate --precision --compile --no-compile --deterministic --no-deterministic --checkpoint-steps --seed --monitor-every --device --devices --workers --help -h'
         ;;
     'pretrain rotnet3d')
         commands=''
-        options='--preset --set --run --dry-run --json --quiet -q --verbose -v --data --dataset --data-root --split --test-share --max-bad --quarantine --arch --width --crop --optimizer --lr --weight-decay --schedule --clip-grad --epochs --max-steps --batch-size --accumulate --seed --precision --compile --no-compile --deterministic --no-deterministic --checkpoint-steps --monitor-every --device --devices --workers --help -h'
+        options='--preset --set --run --dry-run --json --quiet -q --verbose -v --data --dataset --data-root --split --test-share --max-bad --quarantine --arch --width --crop --optimizer --lr --weight-decay --schedule --clip-grad --epochs --max-steps --batch-size --accumulate --precision --compile --no-compile --deterministic --no-deterministic --checkpoint-steps --seed --monitor-every --device --devices --workers --help -h'
         ;;
     'pretrain supervised')
         commands=''
-        options='--preset --set --run --dry-run --json --quiet -q --verbose -v --data --dataset --data-root --split --test-share --max-bad --quarantine --arch --width --crop --optimizer --lr --weight-decay --schedule --clip-grad --epochs --max-steps --batch-size --accumulate --seed --precision --compile --no-compile --deterministic --no-deterministic --checkpoint-steps --monitor-every --device --devices --workers --help -h'
+        options='--preset --set --run --dry-run --json --quiet -q --verbose -v --data --dataset --data-root --split --test-share --max-bad --quarantine --arch --width --crop --optimizer --lr --weight-decay --schedule --clip-grad --epochs --max-steps --batch-size --accumulate --precision --compile --no-compile --deterministic --no-deterministic --checkpoint-steps --seed --monitor-every --device --devices --workers --help -h'
+        ;;
+    'transfer')
+        commands='action sync order'
+        options='--help -h'
+        ;;
+    'transfer action')
+        commands=''
+        options='--preset --set --run --dry-run --json --quiet -q --verbose -v --init --freeze --reinit-head --no-reinit-head --arch --width --data --dataset --data-root --split --test-share --max-bad --quarantine --splits --seed --fraction --crop --optimizer --lr --weight-decay --schedule --clip-grad --epochs --max-steps --batch-size --accumulate --precision --compile --no-compile --deterministic --no-deterministic --checkpoint-steps --check-every --device --devices --workers --test-clips --help -h'
+        ;;
+    'transfer sync')
+        commands=''
+        options='--preset --set --run --dry-run --json --quiet -q --verbose -v --init --freeze --reinit-head --no-reinit-head --arch --width --data --dataset --data-root --split --test-share --max-bad --quarantine --splits --seed --fraction --crop --optimizer --lr --weight-decay --schedule --clip-grad --epochs --max-steps --batch-size --accumulate --precision --compile --no-compile --deterministic --no-deterministic --checkpoint-steps --check-every --device --devices --workers --help -h'
+        ;;
+    'transfer order')
+        commands=''
+        options='--preset --set --run --dry-run --json --quiet -q --verbose -v --init --freeze --reinit-head --no-reinit-head --arch --width --data --dataset --data-root --split --test-share --max-bad --quarantine --splits --seed --fraction --crop --optimizer --lr --weight-decay --schedule --clip-grad --epochs --max-steps --batch-size --accumulate --precision --compile --no-compile --deterministic --no-deterministic --checkpoint-steps --check-every --device --devices --workers --help -h'
+        ;;
+    'predict')
+        commands=''
+        options='--from --out --pictures --clips --top --device --workers --force --json --quiet -q --verbose -v --help -h'
         ;;
     'probe')
         commands=''
@@ -57,28 +77,60 @@ _selfsup_command() {
         options='--preset --set --run --dry-run --json --quiet -q --verbose -v --from --baseline --data --dataset --data-root --split --test-share --max-bad --quarantine --layer --clips --seed --device --devices --workers --help -h'
         ;;
     'visualize')
-        commands='pretext'
+        commands='pretext guided-backprop'
         options='--help -h'
         ;;
     'visualize pretext')
         commands='temporal shuffle-learn rotnet3d supervised'
-        options='--preset --set --out --count --json --quiet -q --verbose -v --data --dataset --data-root --split --test-share --max-bad --quarantine --arch --width --crop --optimizer --lr --weight-decay --schedule --clip-grad --epochs --max-steps --batch-size --accumulate --seed --precision --compile --no-compile --deterministic --no-deterministic --checkpoint-steps --monitor-every --device --devices --workers --transformations --speed-loss --no-speed-loss --help -h'
+        options='--preset --set --out --count --json --quiet -q --verbose -v --data --dataset --data-root --split --test-share --max-bad --quarantine --arch --width --crop --optimizer --lr --weight-decay --schedule --clip-grad --epochs --max-steps --batch-size --accumulate --precision --compile --no-compile --deterministic --no-deterministic --checkpoint-steps --seed --monitor-every --device --devices --workers --transformations --speed-loss --no-speed-loss --help -h'
         ;;
     'visualize pretext temporal')
         commands=''
-        options='--preset --set --out --count --json --quiet -q --verbose -v --data --dataset --data-root --split --test-share --max-bad --quarantine --arch --width --crop --optimizer --lr --weight-decay --schedule --clip-grad --epochs --max-steps --batch-size --accumulate --seed --precision --compile --no-compile --deterministic --no-deterministic --checkpoint-steps --monitor-every --device --devices --workers --transformations --speed-loss --no-speed-loss --help -h'
+        options='--preset --set --out --count --json --quiet -q --verbose -v --data --dataset --data-root --split --test-share --max-bad --quarantine --arch --width --crop --optimizer --lr --weight-decay --schedule --clip-grad --epochs --max-steps --batch-size --accumulate --precision --compile --no-compile --deterministic --no-deterministic --checkpoint-steps --seed --monitor-every --device --devices --workers --transformations --speed-loss --no-speed-loss --help -h'
         ;;
     'visualize pretext shuffle-learn')
         commands=''
-        options='--preset --set --out --count --json --quiet -q --verbose -v --data --dataset --data-root --split --test-share --max-bad --quarantine --arch --width --crop --optimizer --lr --weight-decay --schedule --clip-grad --epochs --max-steps --batch-size --accumulate --seed --precision --compile --no-compile --deterministic --no-deterministic --checkpoint-steps --monitor-every --device --devices --workers --help -h'
+        options='--preset --set --out --count --json --quiet -q --verbose -v --data --dataset --data-root --split --test-share --max-bad --quarantine --arch --width --crop --optimizer --lr --weight-decay --schedule --clip-grad --epochs --max-steps --batch-size --accumulate --precision --compile --no-compile --deterministic --no-deterministic --checkpoint-steps --seed --monitor-every --device --devices --workers --help -h'
         ;;
     'visualize pretext rotnet3d')
         commands=''
-        options='--preset --set --out --count --json --quiet -q --verbose -v --data --dataset --data-root --split --test-share --max-bad --quarantine --arch --width --crop --optimizer --lr --weight-decay --schedule --clip-grad --epochs --max-steps --batch-size --accumulate --seed --precision --compile --no-compile --deterministic --no-deterministic --checkpoint-steps --monitor-every --device --devices --workers --help -h'
+        options='--preset --set --out --count --json --quiet -q --verbose -v --data --dataset --data-root --split --test-share --max-bad --quarantine --arch --width --crop --optimizer --lr --weight-decay --schedule --clip-grad --epochs --max-steps --batch-size --accumulate --precision --compile --no-compile --deterministic --no-deterministic --checkpoint-steps --seed --monitor-every --device --devices --workers --help -h'
         ;;
     'visualize pretext supervised')
         commands=''
-        options='--preset --set --out --count --json --quiet -q --verbose -v --data --dataset --data-root --split --test-share --max-bad --quarantine --arch --width --crop --optimizer --lr --weight-decay --schedule --clip-grad --epochs --max-steps --batch-size --accumulate --seed --precision --compile --no-compile --deterministic --no-deterministic --checkpoint-steps --monitor-every --device --devices --workers --help -h'
+        options='--preset --set --out --count --json --quiet -q --verbose -v --data --dataset --data-root --split --test-share --max-bad --quarantine --arch --width --crop --optimizer --lr --weight-decay --schedule --clip-grad --epochs --max-steps --batch-size --accumulate --precision --compile --no-compile --deterministic --no-deterministic --checkpoint-steps --seed --monitor-every --device --devices --workers --help -h'
+        ;;
+    'visualize guided-backprop')
+        commands=''
+        options='--preset --set --out --json --quiet -q --verbose -v --from --layer --unit --data --dataset --data-root --split --test-share --max-bad --quarantine --count --columns --seed --device --workers --help -h'
+        ;;
+    'export')
+        commands='safetensors torchvision onnx program embeddings'
+        options='--help -h'
+        ;;
+    'export safetensors')
+        commands=''
+        options='--from --out --force --json --quiet -q --verbose -v --help -h'
+        ;;
+    'export torchvision')
+        commands=''
+        options='--from --out --force --json --quiet -q --verbose -v --help -h'
+        ;;
+    'export onnx')
+        commands=''
+        options='--from --out --layer --force --json --quiet -q --verbose -v --help -h'
+        ;;
+    'export program')
+        commands=''
+        options='--from --out --layer --force --json --quiet -q --verbose -v --help -h'
+        ;;
+    'export embeddings')
+        commands=''
+        options='--preset --set --out --force --json --quiet -q --verbose -v --from --data --dataset --data-root --split --test-share --max-bad --quarantine --part --layer --clips --device --devices --workers --help -h'
+        ;;
+    'reproduce')
+        commands=''
+        options='--scale --rows --data --dataset --data-root --jobs --print-commands --list --json --quiet -q --verbose -v --help -h'
         ;;
     'report')
         commands=''
@@ -159,27 +211,27 @@ _selfsup_value() {
         names=presets:pretrain/temporal files=yes
         ;;
     'pretrain temporal --set' | 'visualize pretext --set' | 'visualize pretext temporal --set')
-        fixed='data.source= data.root= data.split= data.test_share= data.split_seed= data.max_bad= data.quarantine= data.motion.videos= data.motion.test_videos= data.motion.length= data.motion.side= data.motion.seed= network.arch= network.width= network.shortcut= network.head_init= augment.resize= augment.scale= augment.crop= augment.flip= augment.color= optim.name= optim.lr= optim.weight_decay= optim.betas= optim.momentum= optim.decay_all= optim.schedule= optim.final_factor= optim.warmup_steps= optim.clip_grad= train.epochs= train.max_steps= train.batch_size= train.accumulate= train.seed= train.precision= train.compile= train.deterministic= train.checkpoint_steps= train.checkpoint_minutes= train.keep= monitor.every_epochs= monitor.videos= monitor.draws= monitor.knn_videos= monitor.knn_k= machine.device= machine.devices= machine.workers= time.kinds= time.speed_loss= time.frames= time.speeds= time.periodic= time.periodic_start= time.warp= time.speed_on_periodic= time.min_frames=' equals=yes
+        fixed='data.source= data.root= data.split= data.test_share= data.split_seed= data.max_bad= data.quarantine= data.motion.videos= data.motion.test_videos= data.motion.length= data.motion.side= data.motion.seed= network.arch= network.width= network.shortcut= network.head_init= augment.resize= augment.scale= augment.crop= augment.flip= augment.color= optim.name= optim.lr= optim.weight_decay= optim.betas= optim.momentum= optim.decay_all= optim.schedule= optim.final_factor= optim.warmup_steps= optim.clip_grad= train.epochs= train.max_steps= train.batch_size= train.accumulate= train.precision= train.compile= train.deterministic= train.checkpoint_steps= train.checkpoint_minutes= train.keep= train.seed= monitor.every_epochs= monitor.videos= monitor.draws= monitor.knn_videos= monitor.knn_k= machine.device= machine.devices= machine.workers= time.kinds= time.speed_loss= time.frames= time.speeds= time.periodic= time.periodic_start= time.warp= time.speed_on_periodic= time.min_frames=' equals=yes
         ;;
-    'pretrain temporal --run' | 'pretrain shuffle-learn --run' | 'pretrain rotnet3d --run' | 'pretrain supervised --run' | 'probe --run' | 'retrieve --run')
+    'pretrain temporal --run' | 'pretrain shuffle-learn --run' | 'pretrain rotnet3d --run' | 'pretrain supervised --run' | 'transfer action --run' | 'transfer sync --run' | 'transfer order --run' | 'probe --run' | 'retrieve --run')
         names=runs
         ;;
-    'pretrain temporal --data' | 'pretrain temporal --dataset' | 'pretrain shuffle-learn --data' | 'pretrain shuffle-learn --dataset' | 'pretrain rotnet3d --data' | 'pretrain rotnet3d --dataset' | 'pretrain supervised --data' | 'pretrain supervised --dataset' | 'probe --data' | 'probe --dataset' | 'retrieve --data' | 'retrieve --dataset' | 'visualize pretext --data' | 'visualize pretext --dataset' | 'visualize pretext temporal --data' | 'visualize pretext temporal --dataset' | 'visualize pretext shuffle-learn --data' | 'visualize pretext shuffle-learn --dataset' | 'visualize pretext rotnet3d --data' | 'visualize pretext rotnet3d --dataset' | 'visualize pretext supervised --data' | 'visualize pretext supervised --dataset' | 'data check 0' | 'data pack 0')
+    'pretrain temporal --data' | 'pretrain temporal --dataset' | 'pretrain shuffle-learn --data' | 'pretrain shuffle-learn --dataset' | 'pretrain rotnet3d --data' | 'pretrain rotnet3d --dataset' | 'pretrain supervised --data' | 'pretrain supervised --dataset' | 'transfer action --data' | 'transfer action --dataset' | 'transfer sync --data' | 'transfer sync --dataset' | 'transfer order --data' | 'transfer order --dataset' | 'predict 0' | 'probe --data' | 'probe --dataset' | 'retrieve --data' | 'retrieve --dataset' | 'visualize pretext --data' | 'visualize pretext --dataset' | 'visualize pretext temporal --data' | 'visualize pretext temporal --dataset' | 'visualize pretext shuffle-learn --data' | 'visualize pretext shuffle-learn --dataset' | 'visualize pretext rotnet3d --data' | 'visualize pretext rotnet3d --dataset' | 'visualize pretext supervised --data' | 'visualize pretext supervised --dataset' | 'visualize guided-backprop --data' | 'visualize guided-backprop --dataset' | 'export embeddings --data' | 'export embeddings --dataset' | 'reproduce --data' | 'reproduce --dataset' | 'data check 0' | 'data pack 0')
         names=datasets files=yes
         ;;
-    'pretrain temporal --data-root' | 'pretrain temporal --quarantine' | 'pretrain shuffle-learn --data-root' | 'pretrain shuffle-learn --quarantine' | 'pretrain rotnet3d --data-root' | 'pretrain rotnet3d --quarantine' | 'pretrain supervised --data-root' | 'pretrain supervised --quarantine' | 'probe --data-root' | 'probe --quarantine' | 'retrieve --data-root' | 'retrieve --quarantine' | 'visualize pretext --out' | 'visualize pretext --data-root' | 'visualize pretext --quarantine' | 'visualize pretext temporal --out' | 'visualize pretext temporal --data-root' | 'visualize pretext temporal --quarantine' | 'visualize pretext shuffle-learn --out' | 'visualize pretext shuffle-learn --data-root' | 'visualize pretext shuffle-learn --quarantine' | 'visualize pretext rotnet3d --out' | 'visualize pretext rotnet3d --data-root' | 'visualize pretext rotnet3d --quarantine' | 'visualize pretext supervised --out' | 'visualize pretext supervised --data-root' | 'visualize pretext supervised --quarantine' | 'report --out' | 'data check --data-root' | 'data check --out' | 'data pack --size' | 'data pack --data-root' | 'data pack --quarantine' | 'data pack 1' | 'presets validate 0' | 'presets copy 1')
+    'pretrain temporal --data-root' | 'pretrain temporal --quarantine' | 'pretrain shuffle-learn --data-root' | 'pretrain shuffle-learn --quarantine' | 'pretrain rotnet3d --data-root' | 'pretrain rotnet3d --quarantine' | 'pretrain supervised --data-root' | 'pretrain supervised --quarantine' | 'transfer action --data-root' | 'transfer action --quarantine' | 'transfer sync --data-root' | 'transfer sync --quarantine' | 'transfer order --data-root' | 'transfer order --quarantine' | 'predict --out' | 'predict --pictures' | 'predict --device' | 'probe --data-root' | 'probe --quarantine' | 'retrieve --data-root' | 'retrieve --quarantine' | 'visualize pretext --out' | 'visualize pretext --data-root' | 'visualize pretext --quarantine' | 'visualize pretext temporal --out' | 'visualize pretext temporal --data-root' | 'visualize pretext temporal --quarantine' | 'visualize pretext shuffle-learn --out' | 'visualize pretext shuffle-learn --data-root' | 'visualize pretext shuffle-learn --quarantine' | 'visualize pretext rotnet3d --out' | 'visualize pretext rotnet3d --data-root' | 'visualize pretext rotnet3d --quarantine' | 'visualize pretext supervised --out' | 'visualize pretext supervised --data-root' | 'visualize pretext supervised --quarantine' | 'visualize guided-backprop --out' | 'visualize guided-backprop --data-root' | 'visualize guided-backprop --quarantine' | 'export safetensors --out' | 'export torchvision --out' | 'export onnx --out' | 'export program --out' | 'export embeddings --out' | 'export embeddings --data-root' | 'export embeddings --quarantine' | 'reproduce --rows' | 'reproduce --data-root' | 'reproduce 0' | 'report --out' | 'data check --data-root' | 'data check --out' | 'data pack --size' | 'data pack --data-root' | 'data pack --quarantine' | 'data pack 1' | 'presets validate 0' | 'presets copy 1')
         files=yes
         ;;
-    'pretrain temporal --arch' | 'pretrain shuffle-learn --arch' | 'pretrain rotnet3d --arch' | 'pretrain supervised --arch' | 'visualize pretext --arch' | 'visualize pretext temporal --arch' | 'visualize pretext shuffle-learn --arch' | 'visualize pretext rotnet3d --arch' | 'visualize pretext supervised --arch')
+    'pretrain temporal --arch' | 'pretrain shuffle-learn --arch' | 'pretrain rotnet3d --arch' | 'pretrain supervised --arch' | 'transfer action --arch' | 'transfer sync --arch' | 'transfer order --arch' | 'visualize pretext --arch' | 'visualize pretext temporal --arch' | 'visualize pretext shuffle-learn --arch' | 'visualize pretext rotnet3d --arch' | 'visualize pretext supervised --arch')
         names=archs
         ;;
-    'pretrain temporal --optimizer' | 'pretrain shuffle-learn --optimizer' | 'pretrain rotnet3d --optimizer' | 'pretrain supervised --optimizer' | 'visualize pretext --optimizer' | 'visualize pretext temporal --optimizer' | 'visualize pretext shuffle-learn --optimizer' | 'visualize pretext rotnet3d --optimizer' | 'visualize pretext supervised --optimizer')
+    'pretrain temporal --optimizer' | 'pretrain shuffle-learn --optimizer' | 'pretrain rotnet3d --optimizer' | 'pretrain supervised --optimizer' | 'transfer action --optimizer' | 'transfer sync --optimizer' | 'transfer order --optimizer' | 'visualize pretext --optimizer' | 'visualize pretext temporal --optimizer' | 'visualize pretext shuffle-learn --optimizer' | 'visualize pretext rotnet3d --optimizer' | 'visualize pretext supervised --optimizer')
         fixed='adamw sgd'
         ;;
-    'pretrain temporal --schedule' | 'pretrain shuffle-learn --schedule' | 'pretrain rotnet3d --schedule' | 'pretrain supervised --schedule' | 'visualize pretext --schedule' | 'visualize pretext temporal --schedule' | 'visualize pretext shuffle-learn --schedule' | 'visualize pretext rotnet3d --schedule' | 'visualize pretext supervised --schedule')
+    'pretrain temporal --schedule' | 'pretrain shuffle-learn --schedule' | 'pretrain rotnet3d --schedule' | 'pretrain supervised --schedule' | 'transfer action --schedule' | 'transfer sync --schedule' | 'transfer order --schedule' | 'visualize pretext --schedule' | 'visualize pretext temporal --schedule' | 'visualize pretext shuffle-learn --schedule' | 'visualize pretext rotnet3d --schedule' | 'visualize pretext supervised --schedule')
         fixed='cosine constant'
         ;;
-    'pretrain temporal --precision' | 'pretrain shuffle-learn --precision' | 'pretrain rotnet3d --precision' | 'pretrain supervised --precision' | 'visualize pretext --precision' | 'visualize pretext temporal --precision' | 'visualize pretext shuffle-learn --precision' | 'visualize pretext rotnet3d --precision' | 'visualize pretext supervised --precision')
+    'pretrain temporal --precision' | 'pretrain shuffle-learn --precision' | 'pretrain rotnet3d --precision' | 'pretrain supervised --precision' | 'transfer action --precision' | 'transfer sync --precision' | 'transfer order --precision' | 'visualize pretext --precision' | 'visualize pretext temporal --precision' | 'visualize pretext shuffle-learn --precision' | 'visualize pretext rotnet3d --precision' | 'visualize pretext supervised --precision')
         fixed='auto 32 bf16 fp16'
         ;;
     'pretrain temporal --transformations' | 'visualize pretext --transformations' | 'visualize pretext temporal --transformations')
@@ -189,7 +241,7 @@ _selfsup_value() {
         names=presets:pretrain/shuffle-learn files=yes
         ;;
     'pretrain shuffle-learn --set' | 'pretrain rotnet3d --set' | 'pretrain supervised --set' | 'visualize pretext shuffle-learn --set' | 'visualize pretext rotnet3d --set' | 'visualize pretext supervised --set')
-        fixed='data.source= data.root= data.split= data.test_share= data.split_seed= data.max_bad= data.quarantine= data.motion.videos= data.motion.test_videos= data.motion.length= data.motion.side= data.motion.seed= network.arch= network.width= network.shortcut= network.head_init= augment.resize= augment.scale= augment.crop= augment.flip= augment.color= optim.name= optim.lr= optim.weight_decay= optim.betas= optim.momentum= optim.decay_all= optim.schedule= optim.final_factor= optim.warmup_steps= optim.clip_grad= train.epochs= train.max_steps= train.batch_size= train.accumulate= train.seed= train.precision= train.compile= train.deterministic= train.checkpoint_steps= train.checkpoint_minutes= train.keep= monitor.every_epochs= monitor.videos= monitor.draws= monitor.knn_videos= monitor.knn_k= machine.device= machine.devices= machine.workers= clip.frames= clip.max_skip=' equals=yes
+        fixed='data.source= data.root= data.split= data.test_share= data.split_seed= data.max_bad= data.quarantine= data.motion.videos= data.motion.test_videos= data.motion.length= data.motion.side= data.motion.seed= network.arch= network.width= network.shortcut= network.head_init= augment.resize= augment.scale= augment.crop= augment.flip= augment.color= optim.name= optim.lr= optim.weight_decay= optim.betas= optim.momentum= optim.decay_all= optim.schedule= optim.final_factor= optim.warmup_steps= optim.clip_grad= train.epochs= train.max_steps= train.batch_size= train.accumulate= train.precision= train.compile= train.deterministic= train.checkpoint_steps= train.checkpoint_minutes= train.keep= train.seed= monitor.every_epochs= monitor.videos= monitor.draws= monitor.knn_videos= monitor.knn_k= machine.device= machine.devices= machine.workers= clip.frames= clip.max_skip=' equals=yes
         ;;
     'pretrain rotnet3d --preset' | 'visualize pretext rotnet3d --preset')
         names=presets:pretrain/rotnet3d files=yes
@@ -197,14 +249,38 @@ _selfsup_value() {
     'pretrain supervised --preset' | 'visualize pretext supervised --preset')
         names=presets:pretrain/supervised files=yes
         ;;
+    'transfer action --preset')
+        names=presets:transfer/action files=yes
+        ;;
+    'transfer action --set')
+        fixed='splits= seeds= fraction= check_epochs= start.init= start.freeze= start.reinit_head= network.arch= network.width= network.shortcut= network.head_init= data.source= data.root= data.split= data.test_share= data.split_seed= data.max_bad= data.quarantine= data.motion.videos= data.motion.test_videos= data.motion.length= data.motion.side= data.motion.seed= head.hidden= augment.resize= augment.scale= augment.crop= augment.flip= augment.color= optim.name= optim.lr= optim.weight_decay= optim.betas= optim.momentum= optim.decay_all= optim.schedule= optim.final_factor= optim.warmup_steps= optim.clip_grad= train.epochs= train.max_steps= train.batch_size= train.accumulate= train.precision= train.compile= train.deterministic= train.checkpoint_steps= train.checkpoint_minutes= train.keep= machine.device= machine.devices= machine.workers= clips.max_skip= clips.test=' equals=yes
+        ;;
+    'transfer action --init' | 'transfer sync --init' | 'transfer order --init')
+        fixed='latest random supervised' names=runs files=yes
+        ;;
+    'transfer action --freeze' | 'transfer sync --freeze' | 'transfer order --freeze')
+        fixed='none conv' names=layers
+        ;;
+    'transfer sync --preset')
+        names=presets:transfer/sync files=yes
+        ;;
+    'transfer sync --set')
+        fixed='splits= seeds= fraction= check_epochs= start.init= start.freeze= start.reinit_head= network.arch= network.width= network.shortcut= network.head_init= data.source= data.root= data.split= data.test_share= data.split_seed= data.max_bad= data.quarantine= data.motion.videos= data.motion.test_videos= data.motion.length= data.motion.side= data.motion.seed= head.hidden= augment.resize= augment.scale= augment.crop= augment.flip= augment.color= optim.name= optim.lr= optim.weight_decay= optim.betas= optim.momentum= optim.decay_all= optim.schedule= optim.final_factor= optim.warmup_steps= optim.clip_grad= train.epochs= train.max_steps= train.batch_size= train.accumulate= train.precision= train.compile= train.deterministic= train.checkpoint_steps= train.checkpoint_minutes= train.keep= machine.device= machine.devices= machine.workers= pairs.max_offset= pairs.test=' equals=yes
+        ;;
+    'transfer order --preset')
+        names=presets:transfer/order files=yes
+        ;;
+    'transfer order --set')
+        fixed='splits= seeds= fraction= check_epochs= start.init= start.freeze= start.reinit_head= network.arch= network.width= network.shortcut= network.head_init= data.source= data.root= data.split= data.test_share= data.split_seed= data.max_bad= data.quarantine= data.motion.videos= data.motion.test_videos= data.motion.length= data.motion.side= data.motion.seed= head.hidden= augment.resize= augment.scale= augment.crop= augment.flip= augment.color= optim.name= optim.lr= optim.weight_decay= optim.betas= optim.momentum= optim.decay_all= optim.schedule= optim.final_factor= optim.warmup_steps= optim.clip_grad= train.epochs= train.max_steps= train.batch_size= train.accumulate= train.precision= train.compile= train.deterministic= train.checkpoint_steps= train.checkpoint_minutes= train.keep= machine.device= machine.devices= machine.workers= pairs.max_skip= pairs.max_gap= pairs.test=' equals=yes
+        ;;
+    'predict --from' | 'probe --from' | 'retrieve --from' | 'export safetensors --from' | 'export torchvision --from' | 'export onnx --from' | 'export program --from' | 'export embeddings --from' | 'report '[0-9]* | 'runs show 0' | 'runs resume 0' | 'runs verify '[0-9]*)
+        fixed='latest' names=runs files=yes
+        ;;
     'probe --preset')
         names=presets:probe files=yes
         ;;
     'probe --set')
         fixed='subject.run= subject.baseline= subject.baseline_seed= data.source= data.root= data.split= data.test_share= data.split_seed= data.max_bad= data.quarantine= data.motion.videos= data.motion.test_videos= data.motion.length= data.motion.side= data.motion.seed= clips.train= clips.test= clips.max_skip= probe.layers= probe.grid= probe.normalize= probe.lrs= probe.weight_decays= probe.epochs= probe.batch_size= probe.validation_share= probe.seed= probe.still= machine.device= machine.devices= machine.workers=' equals=yes
-        ;;
-    'probe --from' | 'retrieve --from' | 'report '[0-9]* | 'runs show 0' | 'runs resume 0' | 'runs verify '[0-9]*)
-        fixed='latest' names=runs files=yes
         ;;
     'probe --baseline' | 'retrieve --baseline')
         fixed='random none'
@@ -218,8 +294,32 @@ _selfsup_value() {
     'retrieve --set')
         fixed='subject.run= subject.baseline= subject.baseline_seed= data.source= data.root= data.split= data.test_share= data.split_seed= data.max_bad= data.quarantine= data.motion.videos= data.motion.test_videos= data.motion.length= data.motion.side= data.motion.seed= neighbours.layer= neighbours.ks= neighbours.clips= neighbours.max_skip= neighbours.standardize= neighbours.controls= neighbours.sheet= neighbours.seed= machine.device= machine.devices= machine.workers=' equals=yes
         ;;
-    'retrieve --layer')
+    'retrieve --layer' | 'visualize guided-backprop --layer' | 'export embeddings --layer')
         names=layers
+        ;;
+    'visualize guided-backprop --preset')
+        names=presets:visualize/guided-backprop files=yes
+        ;;
+    'visualize guided-backprop --set')
+        fixed='subjects.runs= subjects.random_seed= units.layer= units.unit= data.source= data.root= data.split= data.test_share= data.split_seed= data.max_bad= data.quarantine= data.motion.videos= data.motion.test_videos= data.motion.length= data.motion.side= data.motion.seed= clips.count= clips.columns= clips.max_skip= clips.seed= machine.device= machine.workers=' equals=yes
+        ;;
+    'visualize guided-backprop --from')
+        fixed='latest random supervised' names=runs files=yes many=yes
+        ;;
+    'export onnx --layer' | 'export program --layer')
+        fixed='embedding forward' names=layers many=yes
+        ;;
+    'export embeddings --preset')
+        names=presets:export/embeddings files=yes
+        ;;
+    'export embeddings --set')
+        fixed='subject.run= data.source= data.root= data.split= data.test_share= data.split_seed= data.max_bad= data.quarantine= data.motion.videos= data.motion.test_videos= data.motion.length= data.motion.side= data.motion.seed= table.part= table.layer= table.clips= table.max_skip= machine.device= machine.devices= machine.workers=' equals=yes
+        ;;
+    'export embeddings --part')
+        fixed='all train test'
+        ;;
+    'reproduce --scale')
+        fixed='smoke small paper'
         ;;
     'report --format')
         fixed='text html md json'
@@ -244,7 +344,7 @@ _selfsup() {
     for ((i = 1; i < last; i++)); do
         word=${words[i]}
         if [[ $word == -* ]]; then
-            if [[ ' --preset --set --run --data --dataset --data-root --split --test-share --max-bad --quarantine --arch --width --crop --optimizer --lr --weight-decay --schedule --clip-grad --epochs --max-steps --batch-size --accumulate --seed --precision --checkpoint-steps --monitor-every --device --devices --workers --transformations --from --baseline --train-clips --test-clips --layer --clips --out --count --format --size --quality ' == *" $word "* ]]; then
+            if [[ ' --preset --set --run --data --dataset --data-root --split --test-share --max-bad --quarantine --arch --width --crop --optimizer --lr --weight-decay --schedule --clip-grad --epochs --max-steps --batch-size --accumulate --precision --checkpoint-steps --seed --monitor-every --device --devices --workers --transformations --init --freeze --splits --fraction --check-every --test-clips --from --out --pictures --clips --top --baseline --train-clips --layer --count --unit --columns --part --scale --rows --jobs --format --size --quality ' == *" $word "* ]]; then
                 ((++i == last)) && option=$word
             fi
         elif [[ " $commands " == *" $word "* ]]; then

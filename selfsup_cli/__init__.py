@@ -1,7 +1,7 @@
 """Learn visual representations without labels, and see what was learned.
 
-`pretrain`, `probe` and `retrieve` are the commands of that name as functions; `load_backbone` gives
-the network of a run. They are imported when they are first used, because torch takes seconds.
+`pretrain`, `probe`, `retrieve` and `transfer` are the commands of that name as functions;
+`load_backbone` gives the network of a run. They are imported when they are first used, because torch takes seconds.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ TYPE_CHECKING = False  # importing `typing` would cost completion a third of its
 if TYPE_CHECKING:
     from typing import Any
 
-    from selfsup_cli.jobs.api import load_backbone, pretrain, probe, retrieve
+    from selfsup_cli.jobs.api import load_backbone, pretrain, probe, retrieve, transfer
 
-__all__ = ["__version__", "load_backbone", "pretrain", "probe", "retrieve"]
+__all__ = ["__version__", "load_backbone", "pretrain", "probe", "retrieve", "transfer"]
 
 
 def __getattr__(name: str) -> Any:

@@ -8,9 +8,12 @@ so the number of workers changes nothing and a resumed run continues bit for bit
 from __future__ import annotations
 
 import hashlib
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import torch
 
 
@@ -25,3 +28,18 @@ def generator(seed: int, *address: int | str, device: str = "cpu") -> torch.Gene
     import torch
 
     return torch.Generator(device=device).manual_seed(derive(seed, *address))
+
+
+@contextmanager
+def lent(g: torch.Generator) -> Iterator[None]:
+    """PyTorch's default generator on the CPU, seeded from `g` (on the CPU) for code that draws from
+    no other; afterwards it is as it was before."""
+    import torch
+
+    default = torch.default_generator
+    state = default.get_state()
+    try:
+        default.manual_seed(int(torch.randint(2**63 - 1, (), generator=g)))
+        yield
+    finally:
+        default.set_state(state)

@@ -29,6 +29,10 @@ CUT = {
         "augment.resize=[32, 32]", "augment.crop=32", "monitor.videos=4", "monitor.knn_videos=8",
     ),
     "visualize": (*SMALL, "augment.resize=[32, 32]", "augment.crop=32"),
+    "transfer": (
+        *SMALL, "train.max_steps=2", "train.batch_size=4", "network.width=0.125",
+        "head.hidden=[64]", "clips.test=1",
+    ),
     "probe": (*SMALL, "probe.epochs=2", "clips.train=1", "clips.test=1"),
     "retrieve": (*SMALL, "neighbours.clips=1"),
 }  # fmt: skip
@@ -69,6 +73,8 @@ def test_every_command_of_the_readme_runs(tmp_path: Path) -> None:
             cut: tuple[str, ...] = ()
         elif verb == "pretrain" and "--arch" in arguments and "--dry-run" in arguments:
             cut = SMALL
+        elif "guided-backprop" in arguments:
+            cut = SMALL
         else:
             cut = CUT.get(verb, ())
         if "clips.h5" in arguments and verb == "pretrain":
@@ -85,6 +91,9 @@ def test_every_command_of_the_readme_runs(tmp_path: Path) -> None:
             assert done.returncode == 0, f"{line}\n{done.stderr}"
     assert (tmp_path / "pretext.png").read_bytes()[:4] == b"\x89PNG"
     assert (tmp_path / "mine.yaml").is_file()
+    assert (tmp_path / "guided-backprop.png").is_file()
+    assert len((tmp_path / "labels.csv").read_text().splitlines()) == 14
+    assert len(list((tmp_path / "labelled").glob("*.png"))) == 12
 
 
 def test_links_and_pictures_of_the_readme_exist() -> None:

@@ -65,12 +65,25 @@ class Root(LazyGroup):
 
     entries: ClassVar[Mapping[str, Entry]] = {
         "pretrain": Entry("Learn a representation from data, without labels.", _loader("pretrain")),
+        "transfer": Entry(
+            "Train on a task from what was learned: action, sync, order.", _loader("transfer")
+        ),
+        "predict": Entry("Label videos with a transferred network.", _loader("predict")),
         "probe": Entry("Train linear classifiers on frozen layers.", _loader("evaluate", "probe")),
         "retrieve": Entry(
             "Find nearest neighbours, and how often they share the class.",
             _loader("evaluate", "retrieve"),
         ),
-        "visualize": Entry("Look inside: what the network is really fed.", _loader("visualize")),
+        "visualize": Entry(
+            "Look inside: what a network is fed, and what it looks at.", _loader("visualize")
+        ),
+        "export": Entry(
+            "Write a network for other tools, or a table of features.", _loader("export")
+        ),
+        "reproduce": Entry(
+            "Run a table or figure of the thesis, and print it beside its numbers.",
+            _loader("reproduce"),
+        ),
         "report": Entry(
             "Show a run's report, make its pages, or compare runs.", _loader("report_command")
         ),

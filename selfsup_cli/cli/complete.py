@@ -68,7 +68,8 @@ def _presets_of(job: str) -> Callable[[], Iterator[str]]:
 
 KINDS: dict[str, Callable[[], Iterable[str]]] = {
     "methods": lambda: registry.METHODS,
-    "archs": lambda: registry.ARCHS,
+    "archs": lambda: registry.archs("video"),
+    "image-archs": lambda: [*registry.archs("image"), registry.TIMM],
     "layers": registry.all_layers,
     "datasets": lambda: registry.DATASETS,
     "presets": lambda: _presets(registry.JOB_NAMES),

@@ -86,6 +86,10 @@ def describe(error: BaseException) -> Failure:
     if isinstance(error, OSError) and error.errno in _SHORTAGES:
         where = error.filename or "cannot write the output"
         return Failure(MACHINE, "system", f"{where}: {error.strerror}", run=run)
+    if isinstance(error, OSError) and error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
+        name = str(error.filename)
+        name = name if len(name) <= 200 else f"{name[:199]}…"
+        return Failure(INPUT, "path", f"{name}: {error.strerror}", run=run)
     if isinstance(error, ModuleNotFoundError) and not (error.name or "").startswith("selfsup_cli"):
         message = f"the Python package '{error.name}' is not installed"
         return Failure(MACHINE, "missing-package", message, f"pip install {error.name}", run=run)
@@ -102,15 +106,9 @@ def tell(error: BaseException, *, as_json: bool, arguments: Sequence[str]) -> in
         failure = _saved(failure, error, arguments)
     if os.environ.get("SELFSUP_DEBUG", "0") not in ("", "0"):
         console.say(_traceback(error).rstrip())
-    problems = failure.problems or (failure.message,)
-    for problem in problems[:MOST_LINES]:
-        # A message may list what belongs to it on indented lines; any other break is a user's.
-        first, *more = re.split(r"\n(?=  )", str(problem))
-        console.say(f"selfsup: error: {console.plain(first)}")
-        for line in more:
-            console.say(console.plain(line))
-    if len(problems) > MOST_LINES:
-        console.say(f"selfsup: error: … and {len(problems) - MOST_LINES} more")
+    most = MOST_LINES - bool(failure.hint)
+    for line in _lines(failure.problems or (failure.message,), most):
+        console.say(line)
     if failure.hint:
         console.say(f"selfsup: hint: {console.plain(failure.hint)}")
     if as_json:
@@ -124,6 +122,23 @@ def tell(error: BaseException, *, as_json: bool, arguments: Sequence[str]) -> in
     return failure.status
 
 
+def _lines(problems: Sequence[Any], most: int) -> list[str]:
+    """What is said of `problems` in at most that many lines; those left out are counted."""
+    lines: list[str] = []
+    for number, problem in enumerate(problems):
+        # A message may list what belongs to it on indented lines; any other break is a user's.
+        first, *more = re.split(r"\n(?=  )", str(problem))
+        block = [f"selfsup: error: {console.plain(first)}", *map(console.plain, more)]
+        rest = len(problems) - number - 1
+        room = most - len(lines) - bool(rest)
+        if len(block) > room and lines:
+            return [*lines, f"selfsup: error: … and {rest + 1} more"]
+        if len(block) > room:
+            block[room - 1 :] = [f"  … and {len(block) - room + 1} more lines"]
+        lines += block
+    return lines
+
+
 def _usage(error: typer.TyperException) -> Failure:
     """A mistake in the command line, found by Typer, in the same form as our own messages."""
     context: Any = getattr(error, "ctx", None)
@@ -132,11 +147,12 @@ def _usage(error: typer.TyperException) -> Failure:
     if context and option is not None and hasattr(error, "possibilities"):
         parameters = context.command.get_params(context)
         known = [flag for p in parameters for flag in (*p.opts, *p.secondary_opts)]
-        message = f"unknown option '{option}'{nearest(option, known)}"
+        message = f"unknown option '{option[:60]}'{nearest(option[:60], known)}"
         hint = getattr(context.command, "hint_for_options", None) or hint
     else:
         message = " ".join(error.format_message().rstrip(".").split())
         message = message[:1].lower() + message[1:]
+        message = message if len(message) <= 300 else message[:299] + "…"
     return Failure(INPUT, "usage", message, hint)
 
 

@@ -18,6 +18,7 @@ from rich.text import Text
 from selfsup_cli.cli.console import console, plain
 from selfsup_cli.runs.comparison import ComparedTable, Comparison
 from selfsup_cli.runs.curves import spark, telling
+from selfsup_cli.runs.experiment_rows import blocks, brackets
 from selfsup_cli.runs.report import Curve, Finding, Report
 from selfsup_cli.runs.tables import VERDICTS, data_parts, sentence, tables, word
 from selfsup_cli.runs.tables import Table as Numbers
@@ -76,8 +77,10 @@ def trimmed(text: str) -> str:
 
 
 def _parts(report: Report, terminal: Console, folder: Path | None, verbose: bool) -> Iterable[Any]:
+    if report.table is not None:
+        yield from _experiment(report, terminal)
     yield from map(_finding, report.findings)
-    for numbers in tables(report.measurements):
+    for numbers in tables(report.measurements if report.table is None else ()):
         yield ""
         yield from _numbers(numbers, terminal)
     yield from _curves(report.curves, verbose)
@@ -96,6 +99,23 @@ def _parts(report: Report, terminal: Console, folder: Path | None, verbose: bool
     if report.weights:
         yield _line("weights", word(report.weights))
     yield from _left_out(report)
+
+
+def _experiment(report: Report, terminal: Console) -> Iterable[Any]:
+    """The table of an experiment. How each number was measured is said in the pages."""
+    assert report.table is not None  # noqa: S101 (asked by the caller)
+    yield Text(plain(report.table.title), style="bold")
+    for block in blocks(report.table, report.measurements):
+        yield ""
+        yield Text(block.title)
+        right = [name for name, is_right in zip(block.head, block.right, strict=True) if is_right]
+        texts = [[cell.text for cell in row] for row in block.rows]
+        yield _table(terminal, block.head, texts, right, ())
+        yield from (_line("", f"[{mark}] {text}") for mark, text in block.notes)
+    yield ""
+    if said := brackets(report.table, report.measurements):
+        yield _line("", said)
+    yield from (_line("differs", plain(text)) for text in report.table.differs)
 
 
 def _finding(finding: Finding) -> Table:
@@ -128,6 +148,8 @@ def _how(numbers: Numbers) -> Iterable[Any]:
     """How the numbers of the table were measured, and what stands in its column `thesis`."""
     if numbers.intervals:
         yield _line("interval", "; ".join(numbers.intervals))
+    if numbers.chances:
+        yield _line("chance", "; ".join(numbers.chances))
     if numbers.shared:
         yield _line("protocol", sentence(numbers.shared))
     for number, (mark, rest) in enumerate(numbers.protocols):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import sys
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -209,6 +210,12 @@ def _go_on(reference: str, call: work.Call) -> None:
     work.listen(call.verbosity)
     run = find_run(reference, runs_dir(), finished=False)
     _preset_text(run)  # raises if it is damaged
+    if run.info.job == "reproduce":
+        raise InputError(
+            f"run {run.name} is the table of an experiment, whose stages are runs of their own",
+            kind="run-unfit",
+            hint=f"go on with it: {shlex.join(run.info.command)}",
+        )
     found = resolve(run.info.job, preset=str(run.path.absolute() / "preset.yaml"))
     # A run given by its path goes on where it lies.
     os.environ["SELFSUP_RUNS"] = str(run.path.absolute().parent)

@@ -192,12 +192,6 @@ _selfsup_names_or_files() {{
     return result
 }}
 
-_selfsup_run() {{
-    local result=1
-    compadd "$@" latest && result=0
-    _selfsup_names_or_files "$@" runs && result=0
-    return result
-}}
 {functions}
 if [[ $funcstack[1] == _selfsup ]]; then
     _selfsup "$@"
@@ -209,7 +203,11 @@ fi
 
 def zsh(nodes: Sequence[Node]) -> str:
     """The completions for zsh 5."""
-    functions = [_zsh_fields(node) for node in nodes] + [_zsh_command(node) for node in nodes]
+    values = {flag.value for node in nodes for flag in node.flags if flag.value}
+    values |= {position.value for node in nodes for position in node.positions}
+    functions = [_zsh_fields(node) for node in nodes]
+    functions += sorted(_zsh_mixed(value) for value in values if value.words and value.names)
+    functions += [_zsh_command(node) for node in nodes]
     return ZSH.format(made=MADE, functions="".join(filter(None, functions)))
 
 
@@ -270,8 +268,9 @@ def _zsh_flag(node: Node, flag: Flag) -> Iterator[str]:
 def _zsh_action(node: Node, value: Value) -> str:
     if value.fields:
         return f"{_zsh_name(node)}__fields"
-    if value.words == ("latest",):
-        return "_selfsup_run"
+    if value.words and value.names:
+        name = _zsh_mixed_name(value)
+        return f"_sequence {name} -" if value.many else name
     if value.words:
         words = " ".join(value.words)
         return f" _values -s , value {words}" if value.many else f"({words})"
@@ -280,6 +279,22 @@ def _zsh_action(node: Node, value: Value) -> str:
         kind = _zsh_plain(value.names)
         return f"_sequence {asked} - {kind}" if value.many else f"{asked} {kind}"
     return "_files" if value.files else " "
+
+
+def _zsh_mixed_name(value: Value) -> str:
+    return f"_selfsup_{'_'.join(value.words)}_or_{value.names}"
+
+
+def _zsh_mixed(value: Value) -> str:
+    """The function that offers words known beforehand, names that come and go, and files."""
+    asked = "_selfsup_names_or_files" if value.files else "_selfsup_names"
+    lines = [
+        "local result=1",
+        f'compadd "$@" {" ".join(value.words)} && result=0',
+        f'{asked} "$@" {value.names} && result=0',
+        "return result",
+    ]
+    return f"\n{_zsh_mixed_name(value)}() {{\n{textwrap.indent(chr(10).join(lines), '    ')}\n}}\n"
 
 
 def _zsh_fields(node: Node) -> str:

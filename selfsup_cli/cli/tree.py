@@ -11,6 +11,7 @@ from selfsup_cli.cli.groups import LazyGroup
 from selfsup_cli.config.jobs import JOBS
 from selfsup_cli.config.options import Option, options_of
 from selfsup_cli.config.reference import settable
+from selfsup_cli.config.registry import FREEZES
 
 
 @dataclass(frozen=True)
@@ -67,9 +68,12 @@ class Node:
 # in the line of usage and what is offered for it are the same thing said twice.
 REGISTRIES = {
     "archs": Value(names="archs"),
+    "image-archs": Value(names="image-archs"),
     "layers": Value(names="layers"),
     "datasets": Value(names="datasets", files=True),
+    "freezes": Value(words=FREEZES, names="layers"),
     "runs": Value(words=("latest",), names="runs", files=True),
+    "starts": Value(words=("latest", "random", "supervised"), names="runs", files=True),
 }
 METAVARS = {
     "N": Value(),
@@ -77,6 +81,7 @@ METAVARS = {
     "DATA": REGISTRIES["datasets"],
     "RUN": REGISTRIES["runs"],
     "NAME": Value(names="runs"),
+    "OUTPUT,": Value(words=("embedding", "forward"), names="layers", many=True),
     "NAME|FILE": Value(names="presets", files=True),
 }
 ANYTHING_ELSE = Value(files=True)

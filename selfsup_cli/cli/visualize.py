@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from selfsup_cli.cli import work
 from selfsup_cli.cli.groups import Entry, LazyGroup, command, group
+from selfsup_cli.config.jobs import JOBS
 from selfsup_cli.config.registry import METHODS
 from selfsup_cli.errors import InputError
 
@@ -21,6 +22,15 @@ OUT = work.parameter(
     "--out",
     metavar="FILE",
     help="Where the picture goes (a .png). [default: pretext.png in this folder]",
+)
+OUTS = work.parameter(
+    "out",
+    list[str] | None,
+    None,
+    "--out",
+    metavar="FILE",
+    help="Where the picture goes: a strip (.png) or an animation (.webp, .gif); may be repeated. "
+    "[default: guided-backprop.png and guided-backprop.webp in this folder]",
 )
 COUNT = work.parameter("count", int, 4, "--count", metavar="N", help="Videos shown. [default: 4]")
 
@@ -55,6 +65,20 @@ def _start(call: work.Call) -> None:
     work.show(outcome, call)
 
 
+def _guided() -> Any:
+    job = "visualize/guided-backprop"
+    about = f"{JOBS[job].__doc__}\n\n{work.DEFAULTS_NOTE}"
+    return command(work.parser(job, _start_guided, (OUTS,)), "guided-backprop", about)
+
+
+def _start_guided(call: work.Call) -> None:
+    found = work.resolved(call)
+    paths = [Path(one) for one in call.more["out"] or ()]
+    quiet = call.verbosity < 0
+    outcome = work.perform("visualize_guided", "guided_backprop", found, out=paths, quiet=quiet)
+    work.show(outcome, call)
+
+
 class Pretext(LazyGroup):
     """`selfsup visualize pretext`: its commands are the methods, the first one by default."""
 
@@ -73,5 +97,6 @@ class Visualize(LazyGroup):
     what = "picture"
     metavar = "WHAT"
     entries: ClassVar[Mapping[str, Entry]] = {
-        "pretext": Entry("What the network is really fed, frame by frame.", _pretext)
+        "pretext": Entry("What the network is really fed, frame by frame.", _pretext),
+        "guided-backprop": Entry("Which pixels of a video make networks active.", _guided),
     }

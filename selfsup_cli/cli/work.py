@@ -110,12 +110,14 @@ def announce(found: Resolved, verbosity: int) -> None:
     if verbosity < 0 or _is_silent():
         return
     facts = [found.job.rpartition("/")[2], f"preset {found.name}"]
-    for path in ("network.arch", "subject.run", "data.source"):
+    for path in ("network.arch", "subject.run", "start.init", "data.source"):
+        if path == "network.arch" and getattr(found.preset, "start", None):
+            continue  # it counts for random weights only
         value: Any = found.preset
         for part in path.split("."):
             value = getattr(value, part, None)
         if value is not None:
-            facts.append(f"from {value}" if path == "subject.run" else str(value))
+            facts.append(f"from {value}" if path.endswith((".run", ".init")) else str(value))
     console.say(console.plain(f"selfsup {__version__} · {' · '.join(facts)}"))
     if verbosity > 0:
         for path, origin in found.origin.items():
@@ -126,6 +128,10 @@ def announce(found: Resolved, verbosity: int) -> None:
 def do(name: str, call: Call) -> None:
     """The job `name`, from its preset to its result on stdout."""
     found = resolved(call)
+    if call.more["run"] is not None:
+        from selfsup_cli.runs.folder import checked_name
+
+        checked_name(call.more["run"])
     outcome = perform(
         name,
         name,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from annotated_types import Ge, Gt, Le
 from pydantic import BeforeValidator, WithJsonSchema, model_validator
@@ -48,27 +48,19 @@ class Motion(Model):
     seed: int = field(0, "Seed from which the videos are rendered.", ge=0)
 
 
-class VideoData(Model):
-    """Where the videos come from."""
+class Data(Model):
+    """What the data of every job has in common, whatever it consists of."""
 
-    source: str | None = field(
-        None,
-        "A registered dataset (ucf101, hmdb51, kinetics, motion), a folder of videos, "
-        "a CSV file of path,label[,split], or a pack (.h5).",
-        flag="--data,--dataset",
-        names="datasets",
-    )
+    source: str | None = field(None, "What to read.", flag="--data,--dataset", names="datasets")
     root: str | None = field(
         None,
         "Folder of a registered dataset, instead of $SELFSUP_DATA/NAME.",
         flag="--data-root",
     )
-    split: int = field(
-        1, "Which official train/test split of the dataset to use.", flag="--split", ge=1, le=99
-    )
+    split: int | None = field(None, "Which official split to use.", flag="--split", ge=1, le=99)
     test_share: float = field(
         0.2,
-        "Share of the videos held out for testing where the data has no split of its own.",
+        "Share held out for testing where the data has no split of its own.",
         flag="--test-share",
         gt=0,
         lt=1,
@@ -84,6 +76,28 @@ class VideoData(Model):
         None,
         "File (quarantine.jsonl) that lists unreadable files to leave out.",
         flag="--quarantine",
+    )
+
+
+class VideoData(Data):
+    """Where the videos come from."""
+
+    source: str | None = field(
+        None,
+        "A registered dataset (ucf101, hmdb51, kinetics, motion), a folder of videos, "
+        "a CSV file of path,label[,split], or a pack (.h5).",
+        flag="--data,--dataset",
+        names="datasets",
+    )
+    split: int = field(
+        1, "Which official train/test split of the dataset to use.", flag="--split", ge=1, le=99
+    )
+    test_share: float = field(
+        0.2,
+        "Share of the videos held out for testing where the data has no split of its own.",
+        flag="--test-share",
+        gt=0,
+        lt=1,
     )
     motion: Motion = field(Motion(), "The built-in videos of `motion`.")
 
@@ -156,7 +170,7 @@ Precision = Annotated[
 ]
 
 
-class Train(Model):
+class Numerics(Model):
     """How long and in which numerics to train."""
 
     epochs: int = field(100, "Passes over the training data.", flag="--epochs", ge=1)
@@ -169,7 +183,6 @@ class Train(Model):
     accumulate: int = field(
         1, "Parts in which a batch passes through the network.", flag="--accumulate", ge=1
     )
-    seed: int = field(0, "Seed of everything that is random.", flag="--seed", ge=0)
     precision: Precision = field(
         "auto",
         "Arithmetic: auto takes bf16 only where the device has it in hardware.",
@@ -194,12 +207,18 @@ class Train(Model):
     keep: int = field(2, "Checkpoints kept.", identity=False, ge=1)
 
     @model_validator(mode="after")
-    def _divisible(self) -> Train:
+    def _divisible(self) -> Self:
         if self.accumulate > self.batch_size:
             raise ValueError(
                 f"accumulate: a batch of {self.batch_size} does not have {self.accumulate} parts"
             )
         return self
+
+
+class Train(Numerics):
+    """The same of a job that trains once."""
+
+    seed: int = field(0, "Seed of everything that is random.", flag="--seed", ge=0)
 
 
 def _counted(value: Any) -> Any:

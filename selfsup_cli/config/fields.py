@@ -34,10 +34,10 @@ def field(
 
     `flag` is the command-line option (`"--data,--dataset"` gives two spellings; a boolean gets its
     `--no-` form by itself; none: reachable through `--set` only). `names` is the registry that a
-    free string is looked up in, for suggestions and completion (`"archs"`, `"datasets"`,
-    `"layers"`, `"runs"`). `form` says in words what a `pattern` asks for. `identity=False` marks
-    what may differ between a run and its continuation because it cannot change the result
-    (workers, devices, intervals).
+    free string is looked up in, for suggestions and completion (`"archs"` for networks of videos,
+    `"image-archs"`, `"datasets"`, `"layers"`, `"runs"`). `form` says in words what a `pattern` asks
+    for. `identity=False` marks what may differ between a run and its continuation because it cannot
+    change the result (workers, devices, intervals).
     """
     told = {"flag": flag, "unit": unit, "names": names, "form": form}
     extra: dict[str, Any] = {"identity": identity} | {

@@ -11,15 +11,23 @@ from selfsup_cli.config.controls import (
     PretrainSupervised,
 )
 from selfsup_cli.config.evaluation import Probe, Retrieve
+from selfsup_cli.config.export import ExportEmbeddings
+from selfsup_cli.config.pictures import GuidedBackprop
 from selfsup_cli.config.temporal import PretrainTemporal
+from selfsup_cli.config.transfer import TransferAction, TransferOrder, TransferSync
 
 JOBS: dict[str, type[Preset]] = {
     "pretrain/temporal": PretrainTemporal,
     "pretrain/shuffle-learn": PretrainShuffleLearn,
     "pretrain/rotnet3d": PretrainRotnet3d,
     "pretrain/supervised": PretrainSupervised,
+    "transfer/action": TransferAction,
+    "transfer/sync": TransferSync,
+    "transfer/order": TransferOrder,
     "probe": Probe,
     "retrieve": Retrieve,
+    "export/embeddings": ExportEmbeddings,
+    "visualize/guided-backprop": GuidedBackprop,
 }
 
 

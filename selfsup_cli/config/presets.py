@@ -24,7 +24,15 @@ from selfsup_cli.config.given import disagreements, from_environment, from_optio
 from selfsup_cli.config.jobs import JOBS
 from selfsup_cli.config.layers import DEFAULT, Layers, defaults, leaves
 from selfsup_cli.config.problems import MAX_SHOWN, PresetError, Problem, dotted, told
-from selfsup_cli.config.registry import ARCHS, DATASETS, all_layers, nearest, unknown
+from selfsup_cli.config.registry import (
+    ARCHS,
+    DATASETS,
+    FREEZES,
+    all_layers,
+    nearest,
+    unfit_arch,
+    unknown,
+)
 from selfsup_cli.errors import InputError, MachineError
 
 
@@ -110,7 +118,8 @@ def default_preset(
     """The name of the most specific preset for `options` (dotted path → value) that exists.
 
     For pretraining METHOD/ARCH-DATA, else METHOD/ARCH, else METHOD/base, where DATA is the name
-    of a registered dataset; for the other jobs JOB/temporal-DATA, else JOB/temporal.
+    of a registered dataset; for transfer TASK/DATA, else TASK/base; for the other jobs
+    JOB/temporal-DATA, else JOB/temporal.
     Raises InputError if there is none.
     """
     env = os.environ if env is None else env
@@ -120,7 +129,11 @@ def default_preset(
     names = [f"{verb}/temporal"]
     if data in list(DATASETS):
         names.insert(0, f"{verb}/temporal-{data}")
-    if method:
+    if verb != "pretrain" and method:
+        names = [f"{method}/base"]
+        if data in list(DATASETS):
+            names.insert(0, f"{method}/{data}")
+    elif method:
         names = [f"{method}/base"]
         arch = options.get("network.arch", defaults(JOBS[job])["network"]["arch"])
         if arch in list(ARCHS):
@@ -240,11 +253,10 @@ def _unknown_names(model: type[Model], data: Any, path: KeyPath) -> Iterator[tup
 
 def _unknown_name(registry: str, name: str) -> str | None:
     short = name[:MAX_SHOWN]
-    if registry == "archs" and name not in ARCHS:
-        known = list(ARCHS)
-        return f"unknown network '{short}'{nearest(short, known)}; known are {', '.join(known)}"
-    if registry == "layers":
-        known = all_layers()
+    if registry in ("archs", "image-archs"):
+        return unfit_arch(short, "video" if registry == "archs" else "image")
+    if registry in ("layers", "freezes"):
+        known = [*FREEZES, *all_layers()] if registry == "freezes" else all_layers()
         if name not in known:
             return f"unknown layer '{short}'{nearest(short, known)}; known are {', '.join(known)}"
     if registry == "datasets" and name not in DATASETS:

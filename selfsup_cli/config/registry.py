@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     Kind = Literal["image", "video"]
 
-_C3D = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc1", "fc2")
+_CONV_FC = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc1", "fc2")
 _RESIDUAL = ("stem", "layer1", "layer2", "layer3", "layer4")
 
 
@@ -29,13 +29,46 @@ class Arch:
 
 
 ARCHS: dict[str, Arch] = {
-    "c3d": Arch("video", _C3D, "conv5", "C3D, five convolutions (thesis, section 5.3)"),
+    "c3d": Arch("video", _CONV_FC, "conv5", "C3D, five convolutions (thesis, section 5.3)"),
     "r3d": Arch("video", _RESIDUAL, "layer4", "2D3D-ResNet-18 of the thesis"),
     "r2plus1d": Arch("video", _RESIDUAL, "layer4", "R(2+1)D-18 of the thesis"),
     "r3d_18": Arch("video", _RESIDUAL, "layer4", "torchvision's R3D-18"),
     "mc3_18": Arch("video", _RESIDUAL, "layer4", "torchvision's MC3-18"),
     "r2plus1d_18": Arch("video", _RESIDUAL, "layer4", "torchvision's R(2+1)D-18"),
+    "alexnet": Arch("image", _CONV_FC, "conv5", "AlexNet with batch norm (thesis, section 4.4)"),
+    "resnet18": Arch("image", _RESIDUAL, "layer4", "torchvision's ResNet-18"),
+    "resnet34": Arch("image", _RESIDUAL, "layer4", "torchvision's ResNet-34"),
+    "resnet50": Arch("image", _RESIDUAL, "layer4", "torchvision's ResNet-50"),
 }
+
+# What goes before the name of any of timm's networks.
+TIMM = "timm/"
+
+
+def archs(kind: Kind) -> list[str]:
+    """The names of the networks that take images, or videos; any of timm's is not among them."""
+    return [name for name, arch in ARCHS.items() if arch.kind == kind]
+
+
+def find_arch(name: str) -> Arch | None:
+    """The network of that name. Of timm's it is only said that they take images: whether there is
+    one of that name, and what its layers are called, is asked where it is built."""
+    plain = name.removeprefix(TIMM).replace("_", "")
+    if name.startswith(TIMM) and plain.isascii() and plain.isalnum():
+        return Arch("image", (), "", "one of timm's")
+    return ARCHS.get(name)
+
+
+def unfit_arch(name: str, kind: Kind) -> str | None:
+    """What is wrong with a network where `kind` is needed, in one sentence; None if it fits."""
+    known = archs(kind)
+    shown = ", ".join(known) + (f" and any of timm's as {TIMM}NAME" if kind == "image" else "")
+    arch = find_arch(name)
+    if arch is None:
+        return f"unknown network '{name}'{nearest(name, known)}; known are {shown}"
+    if arch.kind != kind:
+        return f"{name} takes {arch.kind}s, not {kind}s; networks for {kind}s are {shown}"
+    return None
 
 
 class Dataset:
@@ -85,8 +118,53 @@ METHODS: dict[str, Method] = {
     "supervised": Method(5, "video, a control: learn from the action labels"),
 }
 
+
+class Transformation:
+    """A transformation of images that a classifier recognises; its function has the same name in
+    `selfsup_cli.transforms.pretext`.
+
+    It is done to the canvas, before the augmentation that all images go through, or after it to the
+    crop. Those that `inpaint` need the inpainter.
+    """
+
+    def __init__(self, at: Literal["canvas", "crop"], about: str, *, inpaints: bool = False):
+        self.at: Literal["canvas", "crop"] = at
+        self.about = about
+        self.inpaints = inpaints
+
+
+TRANSFORMS: dict[str, Transformation] = {
+    "identity": Transformation("crop", "the image as it is"),
+    "rotate90": Transformation("crop", "a quarter turn counter-clockwise"),
+    "rotate180": Transformation("crop", "a half turn"),
+    "rotate270": Transformation("crop", "a quarter turn clockwise"),
+    "warp": Transformation("canvas", "a smooth random deformation"),
+    "lci": Transformation("canvas", "limited-context inpainting of a patch", inpaints=True),
+    "autoencode": Transformation("canvas", "a patch autoencoded by the inpainter", inpaints=True),
+    "mirror": Transformation("crop", "left and right exchanged"),
+    "flip": Transformation("crop", "top and bottom exchanged"),
+    "tiles": Transformation("canvas", "tiles in random order"),
+}
+
+TASKS: dict[str, str] = {
+    "action": "video: recognise actions, fine-tuned or on frozen layers",
+    "sync": "video: by how many frames is one of two clips behind the other?",
+    "order": "video: which half of a clip comes first?",
+}
+
 # The jobs that presets describe, under the names of the folders they are filed in.
-JOB_NAMES = (*(f"pretrain/{method}" for method in METHODS), "probe", "retrieve")
+JOB_NAMES = (
+    *(f"pretrain/{method}" for method in METHODS),
+    *(f"transfer/{task}" for task in TASKS),
+    "probe",
+    "retrieve",
+    "export/embeddings",
+    "visualize/guided-backprop",
+)
+
+
+# What may stand for a layer up to which a network stays as it is.
+FREEZES = ("none", "conv")
 
 
 def all_layers() -> list[str]:
@@ -105,6 +183,7 @@ def nearest(name: str, known: list[str] | tuple[str, ...]) -> str:
 
 def unknown(what: str, name: str, known: list[str] | tuple[str, ...]) -> InputError:
     """The error for a name that is not among `known`, with the nearest one."""
+    name = name if len(name) <= 60 else f"{name[:59]}…"
     return InputError(
         f"unknown {what} '{name}'{nearest(name, known)}; known are: {', '.join(known)}",
         kind=f"unknown-{what}",

@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 
 from selfsup_cli.config.fields import Model, bare, declared, is_block
 from selfsup_cli.config.jobs import JOBS, discriminator
-from selfsup_cli.config.registry import ARCHS, DATASETS, all_layers
+from selfsup_cli.config.registry import DATASETS, FREEZES, TIMM, all_layers, archs
 
 DRAFT = "http://json-schema.org/draft-07/schema#"
 REFERENCE = "#/definitions/{model}"
@@ -103,9 +103,13 @@ def _property(info: FieldInfo, generated: dict[str, Any]) -> dict[str, Any]:
     rule = _rule(generated)
     match declared(info, "names"):
         case "archs":
-            rule["enum"] = list(ARCHS)
+            rule["enum"] = archs("video")
+        case "image-archs":
+            rule["anyOf"] = [{"enum": archs("image")}, {"pattern": f"^{TIMM}[a-z0-9_]+$"}]
         case "datasets":
             rule["examples"] = list(DATASETS)
+        case "freezes":
+            rule["enum"] = [*FREEZES, *all_layers()]
         case "layers":
             if "items" in rule:
                 rule["items"] = {"enum": all_layers()}

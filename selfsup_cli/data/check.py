@@ -161,11 +161,11 @@ def _inventory(data: VideoData) -> _Inventory:
         listed = listing.Listing(path.name, path, PackedIds(), "")
     found = _Inventory(listed.name, listed.root, list(listed.ids), notes=list(listed.notes))
     if not path.is_file():
-        under = listing.find_videos(listed.root, kinds)
+        under = listing.find_files(listed.root, kinds)
         found.ids = list(under.ids)
         found.others, found.unnamable = under.others, under.unnamable
         if not found.ids and not found.unnamable:
-            raise listing.no_videos(listed.root, under)
+            raise listing.none_found(listed.root, under)
     if len(listed.ids):
         _divide(found, data)
     known = set(found.ids)

@@ -52,31 +52,37 @@ def check_structure(
     if sorted(names) != sorted(expected):
         raise StructureError(f"holds {sorted(names)} instead of {sorted(expected)}")
     for name, (dtype, shape) in expected.items():
-        if not isinstance(file.get(name, getlink=True), h5py.HardLink):
-            raise StructureError(f"{name} is a link")
-        dataset = file[name]
-        if not isinstance(dataset, h5py.Dataset):
-            raise StructureError(f"{name} is not a dataset")
-        if dataset.external is not None or dataset.is_virtual:
-            raise StructureError(f"{name} keeps its data elsewhere")
+        dataset = plain(file, name, size, contiguous=contiguous)
         if dataset.dtype != dtype or not _fits(dataset.shape, shape):
             wanted = [("any" if length is None else length) for length in shape]
             raise StructureError(
                 f"{name} is {dataset.dtype}{list(dataset.shape or ())} instead of {dtype}{wanted}"
             )
-        # A chunk may be compressed; what lies in one piece may not.
-        if dataset.size * dataset.dtype.itemsize > (1 if contiguous else 64) * size:
-            raise StructureError(f"{name} claims more data than the file can hold")
-        creation = dataset.id.get_create_plist()
-        filters = {creation.get_filter(i)[0] for i in range(creation.get_nfilters())}
-        if not filters <= _FILTERS:
-            raise StructureError(f"{name} uses unknown filters {sorted(filters - _FILTERS)}")
-        if contiguous and dataset.size:
-            offset = dataset.id.get_offset()
-            if creation.get_layout() != h5d.CONTIGUOUS or offset is None:
-                raise StructureError(f"{name} does not lie in one piece")
-            if offset + dataset.size * dataset.dtype.itemsize > size:
-                raise StructureError(f"{name} goes on beyond the end of the file")
+
+
+def plain(file: h5py.File, name: str, size: int, *, contiguous: bool = False) -> h5py.Dataset:
+    """The dataset `name` of a file of `size` bytes, as a hard link; see `check_structure`."""
+    if not isinstance(file.get(name, getlink=True), h5py.HardLink):
+        raise StructureError(f"{name} is a link")
+    dataset = file[name]
+    if not isinstance(dataset, h5py.Dataset):
+        raise StructureError(f"{name} is not a dataset")
+    if dataset.external is not None or dataset.is_virtual:
+        raise StructureError(f"{name} keeps its data elsewhere")
+    # A chunk may be compressed; what lies in one piece may not.
+    if (dataset.size or 0) * dataset.dtype.itemsize > (1 if contiguous else 64) * size:
+        raise StructureError(f"{name} claims more data than the file can hold")
+    creation = dataset.id.get_create_plist()
+    filters = {creation.get_filter(i)[0] for i in range(creation.get_nfilters())}
+    if not filters <= _FILTERS:
+        raise StructureError(f"{name} uses unknown filters {sorted(filters - _FILTERS)}")
+    if contiguous and dataset.size:
+        offset = dataset.id.get_offset()
+        if creation.get_layout() != h5d.CONTIGUOUS or offset is None:
+            raise StructureError(f"{name} does not lie in one piece")
+        if offset + dataset.size * dataset.dtype.itemsize > size:
+            raise StructureError(f"{name} goes on beyond the end of the file")
+    return dataset
 
 
 def _fits(shape: tuple[int, ...] | None, wanted: tuple[int | None, ...]) -> bool:

@@ -1,32 +1,29 @@
-"""How datasets lie on disk: plain folders, class folders, UCF101, HMDB51, Kinetics."""
+"""How datasets of videos lie on disk: UCF101, HMDB51, Kinetics."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-import numpy as np
-
 from selfsup_cli.config.blocks import VideoData
-from selfsup_cli.config.registry import DATASETS
+from selfsup_cli.data.folders import Rows, labelled
 from selfsup_cli.data.ids import PackedIds
 from selfsup_cli.data.listing import (
+    SUFFIXES,
     Listing,
     check_classes,
-    find_videos,
-    held_out_rule,
-    hold_out,
-    no_videos,
-    unlabelled,
+    find_files,
+    none_found,
+    only_split,
 )
+from selfsup_cli.data.roots import misplaced
 from selfsup_cli.data.source import Split
 from selfsup_cli.data.tables import lines_of, table_rows
 from selfsup_cli.errors import InputError
 
 Layout = Callable[[Path, VideoData, Split, bool], Listing]
-_HELD_OUT_FOLDERS = ("test", "val", "validation", "valid")
 _UCF_TRAIN = re.compile(r"trainlist(\d+)\.txt")
 _HMDB_LIST = re.compile(r"(.+)_test_split(\d+)\.txt")
 
@@ -48,76 +45,6 @@ def recognise(root: Path) -> str | None:
 def split_numbers(root: Path) -> list[int]:
     """The numbers of the splits that a folder's lists make; 1 alone where there are no lists."""
     return sorted(_ucf_lists(root) or _hmdb_lists(root)) or [1]
-
-
-def folder(root: Path, data: VideoData, split: Split, labels: bool) -> Listing:
-    """Any folder of videos: nested, in class folders, or divided into `train` and `test`."""
-    found = find_videos(root)
-    if not len(found.ids):
-        raise no_videos(root, found)
-    _only_split(root, data)
-    listing = found.listing(root, "all videos")
-    tops = {name.partition("/")[0] for name in found.ids}
-    test = next((name for name in _HELD_OUT_FOLDERS if name in tops), None)
-    divided = "train" in tops and test is not None and tops <= {"train", *_HELD_OUT_FOLDERS}
-    if labels:
-        listing = _by_class_folder(listing, depth=1 if divided else 0)
-    if not divided:
-        listing = listing.take(hold_out(found.ids, split, data))
-        return listing if split == "all" else replace(listing, split_rule=held_out_rule(data))
-    parts = {"train": "train", "test": str(test)}
-    if labels:
-        classes = {
-            part: {name.split("/")[1] for name in found.ids if name.startswith(f"{part}/")}
-            for part in parts.values()
-        }
-        check_classes(root, classes["train"], classes[str(test)])
-    if split == "all":
-        return listing
-    places = [i for i, name in enumerate(found.ids) if name.startswith(f"{parts[split]}/")]
-    rule = f"the folders train and {test}"
-    return replace(listing.take(np.array(places, np.int64)), split_rule=rule)
-
-
-def _by_class_folder(listing: Listing, depth: int) -> Listing:
-    """Label each file with the folder that it lies in, `depth` levels below the root."""
-    names: list[str] = []
-    for name in listing.ids:
-        parts = name.split("/")
-        if len(parts) < depth + 2:
-            raise unlabelled(listing.root, f"'{name}' does not lie in a class folder")
-        names.append(parts[depth])
-    classes = tuple(sorted(set(names)))
-    if len(classes) < 2:
-        raise unlabelled(listing.root, f"all its videos lie in one folder, '{classes[0]}'")
-    return _labelled(listing, names, classes)
-
-
-def _labelled(listing: Listing, names: list[str], classes: tuple[str, ...]) -> Listing:
-    number = {name: i for i, name in enumerate(classes)}
-    labels = np.array([number[name] for name in names], np.int64)
-    return replace(listing, labels=labels, classes=classes)
-
-
-@dataclass
-class _Rows:
-    """The entries of a split list: file, class, and the line that says so."""
-
-    ids: list[str] = field(default_factory=list)
-    names: list[str] = field(default_factory=list)
-    stated: list[str] = field(default_factory=list)
-
-    def add(self, name: str, label: str, where: str) -> None:
-        path = PurePosixPath(name.replace("\\", "/"))
-        if path.is_absolute() or ".." in path.parts:
-            raise InputError(f"{where}: '{name}' leads out of the dataset", kind="split-list")
-        self.ids.append(str(path))
-        self.names.append(label)
-        self.stated.append(where)
-
-    def listing(self, name: str, root: Path, rule: str, classes: tuple[str, ...] | None) -> Listing:
-        listing = Listing(name, root, PackedIds(self.ids), rule, stated=PackedIds(self.stated))
-        return listing if classes is None else _labelled(listing, self.names, classes)
 
 
 def ucf101(root: Path, data: VideoData, split: Split, labels: bool) -> Listing:
@@ -159,7 +86,7 @@ def _class_index(path: Path) -> dict[str, int]:
     classes: dict[int, str] = {}
     for where, line in lines_of(path):
         number, _, name = line.partition(" ")
-        if not number.isdecimal() or not name.strip() or int(number) in classes:
+        if not _is_number(number) or not name.strip() or int(number) in classes:
             raise InputError(f"{where}: '{line}' is not NUMBER NAME", kind="split-list")
         classes[int(number)] = name.strip()
     if len(set(classes.values())) != len(classes) or not classes:
@@ -167,12 +94,16 @@ def _class_index(path: Path) -> dict[str, int]:
     return {classes[number]: number for number in sorted(classes)}
 
 
-def _ucf_rows(path: Path, classes: dict[str, int] | None) -> _Rows:
+def _is_number(text: str) -> bool:
+    return text.isdecimal() and len(text) < 10
+
+
+def _ucf_rows(path: Path, classes: dict[str, int] | None) -> Rows:
     """One list, `CLASS/CLIP [NUMBER]` a line; the number is read only where labels are."""
-    rows = _Rows()
+    rows = Rows()
     for where, line in lines_of(path):
         name, _, number = line.rpartition(" ")
-        if not name or not number.isdecimal():
+        if not name or not _is_number(number):
             name, number = line, ""
         label = name.partition("/")[0]
         if classes is not None:
@@ -196,7 +127,7 @@ def hmdb51(root: Path, data: VideoData, split: Split, labels: bool) -> Listing:
     if not lists:
         raise misplaced("hmdb51", root, "there is no CLASS_test_split1.txt")
     first = _numbered(root, {number: paths[0] for number, paths in lists.items()}, data.split)
-    rows = {"1": _Rows(), "2": _Rows(), "0": _Rows()}
+    rows = {"1": Rows(), "2": Rows(), "0": Rows()}
     for path in lists[data.split]:
         match = _HMDB_LIST.fullmatch(path.name)
         assert match is not None  # noqa: S101 (listed by this pattern)
@@ -229,9 +160,9 @@ def _hmdb_lists(root: Path) -> dict[int, list[Path]]:
 
 def _all_listed(root: Path, classes: tuple[str, ...] | None) -> Listing:
     """Every video below `root`, in a list or not."""
-    found = find_videos(root)
+    found = find_files(root, SUFFIXES)
     if not len(found.ids):
-        raise no_videos(root, found)
+        raise none_found(root, found)
     listing = found.listing(root, "all videos")
     if classes is None:
         return listing
@@ -240,7 +171,7 @@ def _all_listed(root: Path, classes: tuple[str, ...] | None) -> Listing:
         raise InputError(
             f"'{alien[0]}' in {root} is not one of its {len(classes)} classes", kind="class-names"
         )
-    return _labelled(listing, names, classes)
+    return labelled(listing, names, classes)
 
 
 def kinetics(root: Path, data: VideoData, split: Split, labels: bool) -> Listing:
@@ -249,7 +180,7 @@ def kinetics(root: Path, data: VideoData, split: Split, labels: bool) -> Listing
     Clips that are annotated but absent (videos vanish) are counted. The annotations' labels are
     read only if asked for; without them, a folder of clips needs no annotations.
     """
-    _only_split(root, data)
+    only_split(root, data)
     wanted = ("train", "test") if split == "all" else (split,)
     needed = ("train", "test") if labels else wanted
     parts = {part: _kinetics_part(root, part, labels) for part in needed}
@@ -273,7 +204,7 @@ def kinetics(root: Path, data: VideoData, split: Split, labels: bool) -> Listing
     )
     if classes is None:
         return listing
-    return _labelled(listing, [name for part in chosen for name in part.labels], classes)
+    return labelled(listing, [name for part in chosen for name in part.labels], classes)
 
 
 @dataclass
@@ -292,7 +223,7 @@ def _kinetics_part(root: Path, part: str, labels: bool) -> _KineticsPart:
     table = next((p for name in names if (p := root / f"{name}.csv").is_file()), None)
     place = next((p for name in names if (p := root / name).is_dir()), root / names[0])
     result = _KineticsPart(place)
-    found = find_videos(place).ids if place.is_dir() else PackedIds()
+    found = find_files(place, SUFFIXES).ids if place.is_dir() else PackedIds()
     if table is None:
         if labels:
             raise misplaced("kinetics", root, f"there is no {names[0]}.csv")
@@ -303,7 +234,7 @@ def _kinetics_part(root: Path, part: str, labels: bool) -> _KineticsPart:
     for where, row in table_rows(table, ("youtube_id", "time_start", "time_end"), labels):
         try:
             start, end = (int(float(row[key])) for key in ("time_start", "time_end"))
-        except ValueError:
+        except (ValueError, OverflowError):
             raise InputError(f"{where}: time_start or time_end is no number", kind="csv") from None
         if labels:
             result.names.add(row["label"])
@@ -318,15 +249,6 @@ def _kinetics_part(root: Path, part: str, labels: bool) -> _KineticsPart:
 LAYOUTS: dict[str, Layout] = {"ucf101": ucf101, "hmdb51": hmdb51, "kinetics": kinetics}
 
 
-def misplaced(name: str, root: Path, what: str) -> InputError:
-    """The error for a folder that is not laid out as its dataset must be."""
-    return InputError(
-        f"{root} is not laid out as {name} must be: {what}; expected in it: "
-        f"{DATASETS[name].layout}",
-        kind="layout",
-    )
-
-
 def _numbered(root: Path, lists: dict[int, Path], number: int) -> Path:
     if number not in lists:
         there = ", ".join(map(str, sorted(lists)))
@@ -334,11 +256,3 @@ def _numbered(root: Path, lists: dict[int, Path], number: int) -> Path:
             f"split {number} does not exist in {root}; there is: {there}", kind="unknown-split"
         )
     return lists[number]
-
-
-def _only_split(root: Path, data: VideoData) -> None:
-    if data.split != 1:
-        raise InputError(
-            f"split {data.split} does not exist: {root} has no numbered splits",
-            kind="unknown-split",
-        )

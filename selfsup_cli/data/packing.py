@@ -18,10 +18,11 @@ from selfsup_cli.config.blocks import VideoData
 from selfsup_cli.config.registry import DATASETS
 from selfsup_cli.data import files, layouts, pack_layout, processes
 from selfsup_cli.data.files import FileSource
-from selfsup_cli.data.listing import Listing, held_out_rule
+from selfsup_cli.data.listing import Listing, held_out_rule, raise_missing
 from selfsup_cli.data.pack import is_pack
 from selfsup_cli.data.pack_layout import About, Coding, Loss, Parts, Tables
 from selfsup_cli.data.pack_part import NOTHING, Compared, Part, Written, measured
+from selfsup_cli.data.roots import registered_root
 from selfsup_cli.data.source import Progress
 from selfsup_cli.errors import BadMediaError, InputError, MachineError
 
@@ -110,14 +111,14 @@ def _splits(
                 return
             missing = [at for at, name in enumerate(listing.ids) if name not in place]
             if missing:
-                files.raise_missing(listing, missing)
+                raise_missing(listing, missing)
             parts.append(np.array([place[name] for name in listing.ids], np.int64))
         yield number, (listing.split_rule, parts[0], parts[1])
 
 
 def _split_numbers(data: VideoData) -> list[int]:
     assert data.source is not None  # noqa: S101 (a listing was made of it)
-    root = files.registered_root(data.source, data) if data.source in DATASETS else None
+    root = registered_root(data.source, data) if data.source in DATASETS else None
     return layouts.split_numbers(root or Path(data.source).expanduser())
 
 

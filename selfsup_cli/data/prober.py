@@ -1,21 +1,28 @@
-"""Looks through many video files at once."""
+"""Looks through many files at once."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any, Protocol
 
 from selfsup_cli.data import processes
-from selfsup_cli.data.frame_table import VideoInfo
 from selfsup_cli.data.processes import CRASHED
 from selfsup_cli.errors import BadMediaError, MachineError
 
 _LOG = logging.getLogger("selfsup")
 _SAMPLE_BYTES = 16384
+
+
+class Info(Protocol):
+    """What is kept of one file."""
+
+    def row(self) -> tuple[Any, ...]: ...
 
 
 @dataclass(frozen=True)
@@ -39,20 +46,33 @@ class Finding:
     size: int
     mtime_ns: int
     sample: bytes
-    info: VideoInfo | None = None
+    info: Info | None = None
     error: str | None = None
     lasting: bool = True
 
 
-def findings(tasks: Iterator[Task], count: int, workers: int) -> Iterator[Finding]:
-    """Look at all files of `tasks` (`count` of them) in `workers` processes (0: in this one)."""
-    yield from processes.each(look_at, _crashed, tasks, count, workers)
-
-
-def look_at(task: Task) -> Finding:
-    """Look at one file."""
+def probe_video(path: Path) -> Info:
+    """Index one video file (see `video.probe`)."""
     from selfsup_cli.data import video
 
+    return video.probe(path)
+
+
+def findings(
+    tasks: Iterator[Task],
+    count: int,
+    workers: int,
+    probe: Callable[[Path], Info] = probe_video,
+) -> Iterator[Finding]:
+    """Look at all files of `tasks` (`count` of them) in `workers` processes (0: in this one).
+
+    `probe` gives what is to be kept of a path, or raises `BadMediaError`.
+    """
+    yield from processes.each(partial(look_at, probe), _crashed, tasks, count, workers)
+
+
+def look_at(probe: Callable[[Path], Info], task: Task) -> Finding:
+    """Look at one file."""
     path = Path(os.fsdecode(task.path))
     size = mtime_ns = -1
     sample = b""
@@ -60,7 +80,7 @@ def look_at(task: Task) -> Finding:
         stat = path.stat()
         size, mtime_ns = stat.st_size, stat.st_mtime_ns
         sample = _sample(path, size)
-        info = video.probe(path)
+        info = probe(path)
     except BadMediaError as error:
         lasting = not isinstance(error.__cause__, OSError)
         return Finding(

@@ -9,6 +9,7 @@ from pathlib import Path
 from selfsup_cli.data.source import LeftOut
 from selfsup_cli.errors import InputError
 from selfsup_cli.runs import atomic
+from selfsup_cli.runs.seal import parsed
 
 
 def read(path: Path) -> dict[str, str]:
@@ -20,7 +21,7 @@ def read(path: Path) -> dict[str, str]:
             for line in file:
                 number += 1
                 if line.strip():
-                    entry = json.loads(line)
+                    entry = parsed(line)
                     reasons[str(entry["path"])] = str(entry.get("reason", "no reason given"))
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read: {error}", kind="quarantine") from error

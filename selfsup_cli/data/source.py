@@ -18,6 +18,7 @@ Split = Literal["train", "test", "all"]
 Progress = Callable[[int, int], None]
 
 QUARANTINED = "quarantined"
+UNKNOWN = 255  # of an attribute that is neither there nor not there
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,19 @@ def lines_of(path: Path) -> Iterator[tuple[str, str]]:
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read: {error}", kind="split-list") from error
     for number, line in enumerate(text.splitlines(), 1):
+        if "\0" in line:
+            raise InputError(f"{path}:{number}: a NUL character is in it", kind="split-list")
         if line.strip():
             yield f"{path}:{number}", line.strip()
+
+
+def header_of(path: Path) -> list[str]:
+    """The names of the columns of a CSV file; none if it cannot be read."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            return [name.strip() for name in next(csv.reader(file, strict=True), [])]
+    except (OSError, UnicodeDecodeError, csv.Error):
+        return []
 
 
 def table_rows(
@@ -49,6 +60,8 @@ def table_rows(
                         f"{where}: {len(cells)} cells, but the header has {len(header)}",
                         kind="csv",
                     )
+                if any("\0" in cell for cell in cells):
+                    raise InputError(f"{where}: a NUL character is in it", kind="csv")
                 row = {name: cell.strip() for name, cell in zip(header, cells, strict=True)}
                 if empty := [name for name in needed if not row[name]]:
                     raise InputError(f"{where}: '{empty[0]}' is empty", kind="csv")

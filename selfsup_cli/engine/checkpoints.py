@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import shutil
@@ -16,7 +15,7 @@ import torch
 
 from selfsup_cli.errors import InputError
 from selfsup_cli.runs import atomic
-from selfsup_cli.runs.seal import opened, sealed
+from selfsup_cli.runs.seal import opened, parsed, sealed
 
 log = logging.getLogger("selfsup")
 
@@ -154,7 +153,7 @@ class Checkpoints:
     def problem(self, step: int) -> str | None:
         """What is wrong with the checkpoint of `step`, or None."""
         try:
-            record = opened(json.loads((self.path(step) / MANIFEST).read_bytes()))
+            record = opened(parsed((self.path(step) / MANIFEST).read_bytes()))
             if (record["schema"], record["step"]) != (SCHEMA, step):
                 return "its manifest is that of something else"
             for name, entry in record["files"].items():

@@ -28,7 +28,7 @@ import numpy as np
 from selfsup_cli.data import hdf5
 from selfsup_cli.errors import InputError, MachineError
 from selfsup_cli.runs import atomic
-from selfsup_cli.runs.seal import opened, sealed
+from selfsup_cli.runs.seal import opened, parsed, sealed
 
 log = logging.getLogger("selfsup")
 
@@ -282,7 +282,7 @@ class FeatureCache:
     def _read_index(self, *, quiet: bool = False) -> dict[int, dict[str, Any]]:
         path = self.folder / "index.json"
         try:
-            index = opened(json.loads(path.read_bytes()))
+            index = opened(parsed(path.read_bytes()))
             same = (index["schema"], index["key"], index["about"], index["layers"]) == (
                 SCHEMA,
                 self.key,

@@ -49,13 +49,15 @@ class Score:
     """How often one question is answered right on held-out videos.
 
     `shares` are the shares (0 … 1) of right answers of each video: its clips are not independent,
-    so videos are what is counted. `chance` is what an answer that ignores the clip would get.
+    so videos are what is counted. `chance` is what an answer that ignores the clip would get,
+    and `chance_is` says which answer that is.
     """
 
     name: str
     shares: tuple[float, ...]
     clips: int
     chance: float
+    chance_is: str = "what the best constant answer gets"
 
     @property
     def value(self) -> float:
@@ -88,6 +90,7 @@ class Score:
             split=split,
             metric="held-out accuracy",
             chance=100 * self.chance,
+            chance_is=self.chance_is,
             protocol={**protocol, "clips": self.clips},
         )
 
@@ -118,10 +121,12 @@ class PretextAccuracy:
 
     def metrics(self) -> dict[str, float]:
         """For `metrics.jsonl`: shares (0 … 1) under names like `heldout_motion_warp`."""
-        return {
-            "heldout_" + score.name.replace(" ", "_").replace("×", "x"): score.value
-            for score in self.scores()
-        }
+        return {_logged(score): score.value for score in self.scores()}
+
+    def chances(self) -> dict[str, float]:
+        """Chance (0 … 1) of each question as a whole, under the same names; it never changes."""
+        overall = [question.overall for question in self.questions.values()]
+        return {_logged(score): score.chance for score in overall}
 
     def findings(self) -> list[Finding]:
         """Whether each question is answered better than by chance, and what to try if not."""
@@ -147,6 +152,10 @@ class PretextAccuracy:
                     )
                 )
         return out
+
+
+def _logged(score: Score) -> str:
+    return "heldout_" + score.name.replace(" ", "_").replace("×", "x")
 
 
 def pretext_accuracy(
@@ -216,13 +225,15 @@ def question(
     """
     right = given == truth
 
-    def score(label: str, mask: np.ndarray, chance: float) -> Score:
-        return Score(label, tuple(_means(right[mask], video[mask])), int(mask.sum()), chance)
+    def score(label: str, mask: np.ndarray, chance: float, *what: str) -> Score:
+        shares = tuple(_means(right[mask], video[mask]))
+        return Score(label, shares, int(mask.sum()), chance, *what)
 
     everything = np.ones(len(truth), dtype=bool)
     constant = max(fmean(_means(truth == c, video)) for c in range(len(answers)))
+    often = "how often the network gives this answer, right or wrong"
     by_answer = [
-        score(f"{name} {answers[c]}", truth == c, float((given == c).mean()))
+        score(f"{name} {answers[c]}", truth == c, float((given == c).mean()), often)
         for c in range(len(answers))
         if bool((truth == c).any())
     ]

@@ -303,6 +303,7 @@ def measurements(
         split=split,
         layer=result.layer,
         chance=100 * float(counts.max()) / n,
+        chance_is="what the best constant answer gets",
         protocol=described,
     )
     shares = result.per_class()
@@ -313,6 +314,7 @@ def measurements(
             "value": 100 * fmean(shares.values()),
             "interval": balanced_interval(list(shares.values()), present.tolist()),
             "chance": 100 / len(present),
+            "chance_is": f"what any constant answer gets, one of {len(present)} classes",
             "protocol": {
                 **described,
                 "per_class": [f"{name}: {100 * share:.1f} %" for name, share in shares.items()],

@@ -119,6 +119,7 @@ def measurements(
                 layer=layer,
                 metric=f"top-{k}",
                 chance=100 * chance_at(query_labels, gallery_labels, k),
+                chance_is="what neighbours drawn at random get",
                 protocol=described,
             )
         )

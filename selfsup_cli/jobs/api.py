@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from selfsup_cli.config.presets import Resolved, resolve
-from selfsup_cli.config.registry import METHODS, unknown
+from selfsup_cli.config.registry import METHODS, TASKS, unknown
 from selfsup_cli.jobs.common import Outcome
 from selfsup_cli.models import Backbone
 from selfsup_cli.models import load_backbone as load_weights
@@ -80,6 +80,26 @@ def retrieve(
         **(settings or {}),
     }
     return _do("retrieve", resolve("retrieve", preset=preset, options=options), run, quiet)
+
+
+def transfer(
+    task: str,
+    *,
+    init: str | Path | None = None,
+    data: str | Path | None = None,
+    preset: str | None = None,
+    run: str | None = None,
+    settings: Settings | None = None,
+    quiet: bool = False,
+) -> Outcome:
+    """`selfsup transfer TASK`: train on action, sync or order from `init`.
+
+    `init` is a run, a weights file, "latest", "supervised" or "random". Raises as `pretrain` does.
+    """
+    if task not in TASKS:
+        raise unknown("task", task, list(TASKS))
+    options = {"data.source": _text(data), "start.init": _text(init), **(settings or {})}
+    return _do("transfer", resolve(f"transfer/{task}", preset=preset, options=options), run, quiet)
 
 
 def load_backbone(subject: str | Path = "latest") -> Backbone:

@@ -230,7 +230,7 @@ def _folder(name: str, path: Path, variable: str) -> Check:
 
 
 def _data() -> Iterator[Check]:
-    from selfsup_cli.data.files import registered_root
+    from selfsup_cli.data.roots import registered_root
 
     for name, dataset in DATASETS.items():
         if not dataset.layout:

@@ -58,6 +58,11 @@ class Judgement:
             out["knn_accuracy_before"] = self.knn_before.value
         return out
 
+    def chances(self) -> dict[str, float]:
+        """What needs no learning of those metrics, where it is the same all the time."""
+        knn = {} if self.knn is None else {"knn_accuracy": self.knn.chance}
+        return {**self.pretext.chances(), **knn}
+
     def findings(self) -> list[Finding]:
         """Each check in a sentence."""
         out = self.pretext.findings()
@@ -178,6 +183,7 @@ class Monitoring:
             split=self.heldout.split_rule,
             layer=backbone.embedding,
             chance=100 * knn.chance,
+            chance_is="what the best constant answer gets",
             protocol={
                 "k": knn.k,
                 "similarity": "cosine",

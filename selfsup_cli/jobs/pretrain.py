@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -187,7 +187,7 @@ def _conclude(
     )
     if monitor.last is None:  # killed between the last checkpoint and here: look once more
         monitor.last = monitor.judge()
-    drawn = training_curves(run.metrics())
+    drawn = training_curves(run.metrics(), monitor.last.chances())
     curves.draw(run.picture("curves.png"), drawn)
     pretext_sheet(method, videos.source, run.picture("pretext.png"), count=2)
     report = Report(
@@ -215,8 +215,10 @@ def _conclude(
     return Outcome(run.path, report)
 
 
-def training_curves(rows: list[dict[str, Any]]) -> list[Curve]:
-    """Every number of `metrics.jsonl` over the epochs, at most 500 points each."""
+def training_curves(
+    rows: list[dict[str, Any]], chances: Mapping[str, float] | None = None
+) -> list[Curve]:
+    """Every number of `metrics.jsonl` over the epochs, at most 500 points each, with its chance."""
     series: dict[str, list[tuple[float, float]]] = {}
     for row in rows:
         for name, value in row.items():
@@ -228,6 +230,7 @@ def training_curves(rows: list[dict[str, Any]]) -> list[Curve]:
             x_label="epoch",
             y_label=_panel(name),
             points=points[:: len(points) // 500 + 1],
+            chance=(chances or {}).get(name),
         )
         for name, points in series.items()
     ]

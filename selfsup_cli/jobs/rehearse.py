@@ -15,7 +15,7 @@ from selfsup_cli.errors import InputError
 from selfsup_cli.jobs import common
 from selfsup_cli.jobs.common import Outcome, Videos
 from selfsup_cli.methods import create, uses_labels
-from selfsup_cli.runs.run import new_name, runs_dir
+from selfsup_cli.runs.run import Run, new_name, runs_dir
 
 
 def rehearse(resolved: Resolved, run: str | None) -> Outcome:
@@ -53,6 +53,8 @@ def rehearse(resolved: Resolved, run: str | None) -> Outcome:
     where = folder / (
         run or new_name(preset.name, preset.network.arch, train.source.name, identity(preset))
     )
+    if (where / "run.json").is_file():
+        Run.open(where).require_identity(identity(preset))
     workers = loader_workers(preset.machine.workers, preset.machine.devices)
     clips = preset.train.batch_size * len(method.kinds)
     lines = [

@@ -36,8 +36,8 @@ from selfsup_cli.runs.report import Finding, Measurement, Picture, Report
 from selfsup_cli.runs.run import Run
 from selfsup_cli.visualization import sheets
 
-SHOWN = 3
-"""Neighbours of a query in the picture."""
+SHOWN = 2
+"""Neighbours of a query in the picture, as in figure 5.5 of the thesis."""
 
 
 def retrieve(
@@ -257,14 +257,15 @@ def _sheet(
         return []
     rows = []
     for query in chosen.tolist():
-        near = zip(found.rows[query], found.scores[query], strict=True)
+        near = zip(found.rows[query, :SHOWN], found.scores[query, :SHOWN], strict=True)
         shots = [search.shot(search.gallery, int(row), float(score)) for row, score in near]
-        rows.append((search.shot(queries, query), shots[:SHOWN]))
+        rows.append((search.shot(queries, query), shots))
     caption = (
-        f"Queries and their {SHOWN} nearest neighbours by cosine. The queries were chosen by seed "
+        f"Queries of the test part and their {SHOWN} nearest neighbours in the training part, by "
+        f"the cosine of features of the network {subject.run}. The queries were chosen by seed "
         f"{settings.seed}, not by how well they do."
     )
-    title = f"Nearest neighbours of {subject.run}: {queries.name}"
+    title = f"Nearest neighbours: {queries.name}"
     sheets.retrieval_sheet(run.picture("neighbours.png"), rows, title=title, note=caption)
     return [Picture(file="pictures/neighbours.png", caption=caption)]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import torch
 from pydantic import Field, ValidationError
@@ -12,17 +12,29 @@ from torch import Tensor, nn
 
 from selfsup_cli.config.blocks import Size
 from selfsup_cli.config.fields import Model
-from selfsup_cli.config.registry import ARCHS, unknown
+from selfsup_cli.config.registry import ARCHS, TIMM, find_arch, unknown
 from selfsup_cli.errors import InputError
 
+if TYPE_CHECKING:
+    from selfsup_cli.config.registry import Kind
+
 _THESIS_RESIDUAL = ("r3d", "r2plus1d")
+# What a network is built for where it is not said: clips as in section 5.2.3 of the thesis, images
+# as on STL-10 in section 4.4.
+_SIZES: dict[Kind, dict[str, Any]] = {
+    "video": {"frames": 16, "crop": 112, "resize": (128, 171)},
+    "image": {"frames": 1, "crop": 64, "resize": (96, 96)},
+}
+
+Padding = Literal["same", "valid"]
 
 
 @dataclass(frozen=True)
 class InputSpec:
-    """What a network eats: clips of `frames` frames, scaled to `resize`, cropped to `crop` pixels.
+    """What a network eats: images, or clips of `frames` frames, cropped to `crop` pixels.
 
-    `mean` and `std` normalise RGB values after division by 255; ½ and ½ give [-1, 1].
+    They come `resize` pixels high and wide to the crop. `mean` and `std` normalise RGB values after
+    division by 255; ½ and ½ give [-1, 1].
     """
 
     frames: int
@@ -30,10 +42,17 @@ class InputSpec:
     resize: tuple[int, int]
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    kind: Kind = "video"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one input: `(3, S, S)` of an image, `(3, T, S, S)` of a clip."""
+        time = () if self.kind == "image" else (self.frames,)
+        return (3, *time, self.crop, self.crop)
 
     @property
     def pixels(self) -> str:
-        """What of a frame is looked at in an evaluation, for the protocol of a number."""
+        """What of an image or frame an evaluation looks at, for the protocol of a number."""
         height, width = self.resize
         return f"centre {self.crop} of {height}×{width}"
 
@@ -44,6 +63,7 @@ class Spec(Model):
     arch: str
     width: float = Field(1.0, gt=0, le=4)
     shortcut: Literal["standard", "projected"] = "standard"
+    padding: Padding | None = None
     frames: int = Field(16, ge=1, le=512)
     crop: int = Field(112, ge=16, le=512)
     resize: Size = (128, 171)
@@ -56,10 +76,11 @@ class Spec(Model):
 class Backbone(nn.Module):
     """A network with named layers, run in order.
 
-    Input is float `[B, 3, T, H, W]` in [-1, 1]. `layers` are the names that `features` knows,
-    `embedding` the one that `embed` averages, `out_features` the length of what `forward` gives,
-    `input` what the network eats, `spec` the JSON-able arguments with which `build(**spec)` makes
-    the same network again, `trained_on` what was said of its training when it was saved.
+    Input is float in [-1, 1], images `[B, 3, H, W]` or clips `[B, 3, T, H, W]`: `input` says which.
+    `layers` are the names that `features` knows, `embedding` the one that `embed` averages,
+    `out_features` the length of what `forward` gives, `spec` the JSON-able arguments with which
+    `build(**spec)` makes the same network again, `trained_on` what was said of its training when it
+    was saved.
     """
 
     layers: tuple[str, ...]
@@ -68,15 +89,16 @@ class Backbone(nn.Module):
     def __init__(self, spec: Spec, out_features: int) -> None:
         super().__init__()
         self.arch = spec.arch
-        self.spec: dict[str, Any] = spec.model_dump(mode="json")
-        self.input = InputSpec(spec.frames, spec.crop, spec.resize)
+        self.spec: dict[str, Any] = spec.model_dump(mode="json", exclude_none=True)
+        self.input = InputSpec(spec.frames, spec.crop, spec.resize, kind=_kind(spec.arch))
         self.out_features = out_features
         self.trained_on: dict[str, Any] = {}
 
     def features(self, x: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
         """Activations of `layers` after their nonlinearity, in the order asked for.
 
-        `[B, C, T', H', W']`, or `[B, C]` of fully connected layers. Runs no deeper than needed.
+        `[B, C, H', W']` of images, `[B, C, T', H', W']` of clips, or `[B, C]` of fully connected
+        layers. Runs no deeper than needed.
         Raises InputError for a layer that the network does not have.
         """
         for name in layers:
@@ -93,8 +115,9 @@ class Backbone(nn.Module):
         return {name: found[name] for name in layers}
 
     def embed(self, x: Tensor) -> Tensor:
-        """`[B, D]`: the layer `embedding`, averaged over time and space."""
-        return self.features(x, [self.embedding])[self.embedding].mean((2, 3, 4))
+        """`[B, D]`: the layer `embedding`, averaged over (time and) space."""
+        found = self.features(x, [self.embedding])[self.embedding]
+        return found.mean(tuple(range(2, found.ndim)))
 
     def forward(self, x: Tensor) -> Tensor:
         """`[B, out_features]`: what a linear head eats."""
@@ -104,15 +127,43 @@ class Backbone(nn.Module):
         return self.summarize(x)
 
     def arrange(self, x: Tensor) -> Tensor:
-        """The same clips in the memory layout that suits the network."""
+        """The same input in the memory layout and the range of values that suit the network."""
         return x
 
     def summarize(self, x: Tensor) -> Tensor:
         """From the last layer to what a linear head eats."""
         return x
 
-    def init_weight(self, module: nn.Conv3d | nn.Linear, g: torch.Generator) -> None:
-        """Fill `module.weight` from `g` alone; biases are set to zero by `build`."""
+    def parts(self, layer: str) -> tuple[list[nn.Module], list[nn.Module]]:
+        """What `layer` is computed by, itself included, and the rest of the network.
+
+        Raises InputError for a layer that the network does not have.
+        """
+        if layer not in self.layers:
+            raise unknown("layer", layer, self.layers)
+        count = self.layers.index(layer) + 1
+        modules = [getattr(self, name) for name in self.layers]
+        return modules[:count], modules[count:]
+
+    def allocate(self) -> Self:
+        """Give the network memory on the CPU; what is in it is to be filled in."""
+        return self.to_empty(device="cpu")
+
+    def initialize(self, g: torch.Generator) -> None:
+        """Give the network memory on the CPU, and the values that training starts from."""
+        self.allocate()
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d):
+                module.reset_parameters()
+            elif isinstance(module, nn.Conv2d | nn.Conv3d | nn.Linear):
+                self.init_weight(module, g)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+            elif [*module.parameters(recurse=False), *module.buffers(recurse=False)]:
+                raise TypeError(f"nothing is known about initialising a {type(module).__name__}")
+
+    def init_weight(self, module: nn.Conv2d | nn.Conv3d | nn.Linear, g: torch.Generator) -> None:
+        """Fill `module.weight` from `g` alone; biases are set to zero by `initialize`."""
         raise NotImplementedError
 
 
@@ -121,47 +172,60 @@ def build(
     *,
     width: float = 1.0,
     shortcut: str = "standard",
-    frames: int = 16,
-    crop: int = 112,
-    resize: tuple[int, int] = (128, 171),
+    padding: str | None = None,
+    frames: int | None = None,
+    crop: int | None = None,
+    resize: tuple[int, int] | None = None,
     seed: int | None = None,
 ) -> Backbone:
     """A freshly initialised network on the CPU, the same for the same `seed`.
 
     `width` multiplies the number of channels and `shortcut` is "standard" or "projected"; both are
-    for the networks of the thesis only. Global random state is neither read nor advanced; without a
+    for the networks of the thesis only. `padding` is "same" or "valid", for alexnet only. By
+    default clips have 16 frames of 112 pixels from 128×171, images 64 pixels from 96×96, or with
+    another `crop` nothing around it. Global random state is neither read nor advanced; without a
     seed the weights differ every time. Raises InputError for arguments that name no network.
     """
+    given = {
+        "width": width,
+        "shortcut": shortcut,
+        "padding": padding,
+        "frames": frames,
+        "crop": crop,
+        "resize": None if resize is None else tuple(resize),
+    }
+    kind = _kind(arch)
+    if kind == "image" and crop is not None and resize is None:
+        given["resize"] = (crop, crop)
     try:
         spec = Spec.model_validate(
-            {
-                "arch": arch,
-                "width": width,
-                "shortcut": shortcut,
-                "frames": frames,
-                "crop": crop,
-                "resize": tuple(resize),
-            }
+            {"arch": arch, **_SIZES[kind]}
+            | {name: value for name, value in given.items() if value is not None}
         )
     except ValidationError as error:
         reasons = problems_in(error)
         raise InputError(f"no such network: {reasons}", kind="network") from error
-    backbone = construct(spec).to_empty(device="cpu")
     g = torch.Generator()
     if seed is None:
         g.seed()
     else:
         g.manual_seed(seed)
-    _initialize(backbone, g)
+    backbone = construct(spec)
+    backbone.initialize(g)
     return backbone
 
 
 def construct(spec: Spec) -> Backbone:
     """The network without values, on PyTorch's `meta` device: quick, and no randomness is used."""
-    if spec.arch not in ARCHS:
-        raise unknown("arch", spec.arch, tuple(ARCHS))
+    arch = find_arch(spec.arch)
+    if arch is None:
+        raise unknown("arch", spec.arch, (*ARCHS, f"{TIMM}NAME"))
     if spec.shortcut != "standard" and spec.arch not in _THESIS_RESIDUAL:
         raise InputError(f"shortcut: {spec.arch} has only its standard shortcuts", kind="network")
+    if spec.padding is not None and spec.arch != "alexnet":
+        raise InputError(f"padding: {spec.arch} has only its own padding", kind="network")
+    if arch.kind == "image" and spec.frames != 1:
+        raise InputError(f"frames: {spec.arch} takes images, which are one frame", kind="network")
     with torch.device("meta"):
         if spec.arch == "c3d":
             from selfsup_cli.models.c3d import C3D
@@ -171,23 +235,29 @@ def construct(spec: Spec) -> Backbone:
             from selfsup_cli.models.resnet3d import ResNet3D
 
             return ResNet3D(spec)
+        if spec.arch == "alexnet":
+            from selfsup_cli.models.alexnet import AlexNet
+
+            return AlexNet(spec)
         if spec.width != 1:
             raise InputError(f"width: the channels of {spec.arch} are fixed", kind="network")
+        if spec.arch.startswith(TIMM):
+            from selfsup_cli.models.timm_image import TimmImage
+
+            return TimmImage(spec)
+        if arch.kind == "image":
+            from selfsup_cli.models.torchvision_image import TorchvisionImage
+
+            return TorchvisionImage(spec)
         from selfsup_cli.models.torchvision_video import TorchvisionVideo
 
         return TorchvisionVideo(spec)
 
 
-def _initialize(backbone: Backbone, g: torch.Generator) -> None:
-    for module in backbone.modules():
-        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm3d):
-            module.reset_parameters()
-        elif isinstance(module, nn.Conv3d | nn.Linear):
-            backbone.init_weight(module, g)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
-        elif [*module.parameters(recurse=False), *module.buffers(recurse=False)]:
-            raise TypeError(f"nothing is known about initialising a {type(module).__name__}")
+def _kind(arch: str) -> Kind:
+    """What the network eats; of a name that no network has, a clip."""
+    found = find_arch(arch)
+    return "video" if found is None else found.kind
 
 
 def problems_in(error: ValidationError) -> str:

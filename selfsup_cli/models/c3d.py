@@ -46,7 +46,7 @@ class C3D(Backbone):
         # A training step takes 0.7 to 0.8 of the time; the residual networks gain nothing.
         return x.contiguous(memory_format=torch.channels_last_3d)
 
-    def init_weight(self, module: nn.Conv3d | nn.Linear, g: torch.Generator) -> None:
+    def init_weight(self, module: nn.Conv2d | nn.Conv3d | nn.Linear, g: torch.Generator) -> None:
         nn.init.xavier_uniform_(module.weight, generator=g)
 
 

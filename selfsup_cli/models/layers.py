@@ -1,11 +1,56 @@
-"""Convolutions that the networks of the thesis share."""
+"""Convolutions that the networks of the thesis share, and how weights start."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 Triple = tuple[int, int, int]
+
+
+def truncated_normal(weight: Tensor, sigma: float, generator: torch.Generator | None) -> None:
+    """Fill `weight` from a normal distribution of that σ, cut at two of them."""
+    nn.init.trunc_normal_(weight, std=sigma, a=-2 * sigma, b=2 * sigma, generator=generator)
+
+
+def _zeros(x: Tensor, kernel: Iterable[int], stride: Iterable[int]) -> list[int]:
+    """How many zeros padding SAME puts around `x` in each direction, both ends together."""
+    return [
+        max((-(-size // step) - 1) * step + length - size, 0)
+        for size, length, step in zip(x.shape[2:], kernel, stride, strict=True)
+    ]
+
+
+class SameConv2d(nn.Conv2d):
+    """A convolution whose output has ⌈size / stride⌉ pixels in each direction; see `SameConv3d`."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel: int, stride: int = 1, *, groups: int = 1
+    ) -> None:
+        super().__init__(in_channels, out_channels, kernel, stride, groups=groups, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[B, C, H, W]` → `[B, out_channels, ⌈H / s⌉, ⌈W / s⌉]`."""
+        zeros = _zeros(x, self.kernel_size, self.stride)
+        if any(count % 2 for count in zeros):
+            h, w = (count % 2 for count in zeros)
+            x = F.pad(x, (0, w, 0, h))
+        padding = [count // 2 for count in zeros]
+        return F.conv2d(x, self.weight, None, self.stride, padding, groups=self.groups)
+
+
+class SameMaxPool2d(nn.Module):
+    """Maxima of 3×3 pixels at stride 2, `[B, C, H, W]` → `[B, C, ⌈H / 2⌉, ⌈W / 2⌉]`.
+
+    An even size has nothing before it and one row too few at its end, an odd one a row on each side
+    (padding SAME of the author's framework).
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.max_pool2d(x, 3, 2, [size % 2 for size in x.shape[2:]], ceil_mode=True)
 
 
 class SameConv3d(nn.Conv3d):
@@ -28,10 +73,7 @@ class SameConv3d(nn.Conv3d):
 
     def forward(self, x: Tensor) -> Tensor:
         """`[B, C, T, H, W]` → `[B, out_channels, ⌈T / s⌉, ⌈H / s⌉, ⌈W / s⌉]`."""
-        zeros = [
-            max((-(-size // stride) - 1) * stride + kernel - size, 0)
-            for size, kernel, stride in zip(x.shape[2:], self.kernel_size, self.stride, strict=True)
-        ]
+        zeros = _zeros(x, self.kernel_size, self.stride)
         if any(count % 2 for count in zeros):
             t, h, w = (count % 2 for count in zeros)
             x = F.pad(x, (0, w, 0, h, 0, t))

@@ -80,7 +80,7 @@ class ResNet3D(Backbone):
         out: Tensor = self.norm(x.mean((2, 3, 4)))
         return out
 
-    def init_weight(self, module: nn.Conv3d | nn.Linear, g: torch.Generator) -> None:
+    def init_weight(self, module: nn.Conv2d | nn.Conv3d | nn.Linear, g: torch.Generator) -> None:
         if isinstance(module, TemporalConv3d):
             nn.init.dirac_(module.weight)
         else:

@@ -27,5 +27,5 @@ class TorchvisionVideo(Backbone):
     def summarize(self, x: Tensor) -> Tensor:
         return x.mean((2, 3, 4))
 
-    def init_weight(self, module: nn.Conv3d | nn.Linear, g: torch.Generator) -> None:
+    def init_weight(self, module: nn.Conv2d | nn.Conv3d | nn.Linear, g: torch.Generator) -> None:
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu", generator=g)

@@ -12,12 +12,12 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import safetensors
 import safetensors.torch
 from pydantic import Field, ValidationError
-from torch import Tensor
+from torch import Tensor, nn
 
 from selfsup_cli.config.fields import Model
 from selfsup_cli.errors import InputError, MachineError
@@ -30,23 +30,31 @@ _PICKLE_NAMES = {".pt", ".pth", ".ckpt", ".pkl", ".pickle"}
 _PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
 
-class _Weights(Model):
+class Weights(Model):
+    """The file that a sidecar belongs to."""
+
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
     bytes: int
 
 
-class _Sidecar(Model):
-    """What stands beside the weights."""
+class Sidecar(Model):
+    """What stands beside weights, whatever the network."""
 
-    format: Literal["selfsup.backbone/1"]
     spec: Spec
+    trained_on: dict[str, Any]
+    weights: Weights
+    check: str | None = None
+
+
+S = TypeVar("S", bound=Sidecar)
+
+
+class _Backbone(Sidecar):
+    format: Literal["selfsup.backbone/1"]
     layers: list[str]
     embedding: str
     out_features: int
     input: dict[str, Any]
-    trained_on: dict[str, Any]
-    weights: _Weights
-    check: str | None = None
 
 
 def sidecar_path(path: Path | str) -> Path:
@@ -61,12 +69,7 @@ def save_backbone(path: Path | str, backbone: Backbone, trained_on: dict[str, An
     Both files are written atomically, the sidecar last; equal weights make equal files.
     `trained_on` is anything that JSON can hold. Raises MachineError if the disk does not take them.
     """
-    tensors = {
-        name: value.detach().cpu().contiguous() for name, value in backbone.state_dict().items()
-    }
-    data = safetensors.torch.save(tensors, metadata={"format": "pt"})
-    sha256 = write_bytes(path, data)
-    sidecar = {
+    facts = {
         "format": _FORMAT,
         "spec": backbone.spec,
         "layers": list(backbone.layers),
@@ -74,9 +77,19 @@ def save_backbone(path: Path | str, backbone: Backbone, trained_on: dict[str, An
         "out_features": backbone.out_features,
         "input": asdict(backbone.input),
         "trained_on": trained_on,
-        "weights": {"sha256": sha256, "bytes": len(data)},
     }
-    write_json(sidecar_path(path), sealed(sidecar))
+    return write_weights(path, backbone, facts)
+
+
+def write_weights(path: Path | str, network: nn.Module, facts: Mapping[str, Any]) -> str:
+    """Write a network's weights, then a sidecar of `facts`; gives the SHA-256 of the weights."""
+    tensors = {
+        name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()
+    }
+    data = safetensors.torch.save(tensors, metadata={"format": "pt"})
+    sha256 = write_bytes(path, data)
+    weights = {"sha256": sha256, "bytes": len(data)}
+    write_json(sidecar_path(path), sealed({**facts, "weights": weights}))
     return sha256
 
 
@@ -87,13 +100,22 @@ def load_backbone(path: Path | str) -> Backbone:
     was written: not for a pickle, a foreign or damaged file, a missing sidecar, or tensors that are
     not those of the network. Raises MachineError if the file may not be read.
     """
+    sidecar, tensors = read_weights(path, _Backbone)
+    backbone = blank(path, sidecar)
+    fill(path, backbone, tensors, backbone.arch)
+    backbone.trained_on = sidecar.trained_on
+    return backbone
+
+
+def read_weights(path: Path | str, model: type[S]) -> tuple[S, dict[str, Tensor]]:
+    """The sidecar of the weights at `path`, checked, and their tensors. Raises as above."""
     path = Path(path)
     try:
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             start = file.read(9)
             _refuse_foreign(path, start, size)
-            sidecar = _read_sidecar(path)
+            sidecar = _read_sidecar(path, model)
             if size != sidecar.weights.bytes:
                 state = "truncated" if size < sidecar.weights.bytes else "not the file it was"
                 raise _damaged(path, f"is {state}: {size:,} of {sidecar.weights.bytes:,} bytes")
@@ -107,17 +129,25 @@ def load_backbone(path: Path | str) -> Backbone:
     if hashlib.sha256(data).hexdigest() != sidecar.weights.sha256:
         raise _damaged(path, "is damaged: it does not have the SHA-256 that its sidecar names")
     try:
-        tensors = safetensors.torch.load(data)
+        return sidecar, safetensors.torch.load(data)
     except (safetensors.SafetensorError, KeyError, ValueError) as error:
         raise _damaged(path, f"is not a safetensors file ({error})") from error
+
+
+def blank(path: Path | str, sidecar: Sidecar) -> Backbone:
+    """The backbone that a sidecar describes, without values."""
     try:
-        backbone = construct(sidecar.spec)
+        return construct(sidecar.spec)
     except InputError as error:
         raise InputError(f"{sidecar_path(path)}: {error}", kind="weights") from error
-    _require_match(path, backbone, tensors)
-    backbone.to_empty(device="cpu").load_state_dict(tensors)
-    backbone.trained_on = sidecar.trained_on
-    return backbone
+
+
+def fill(path: Path | str, network: nn.Module, tensors: Mapping[str, Tensor], what: str) -> None:
+    """Put `tensors` into a network, strictly. Raises InputError unless they are its own."""
+    _require_match(Path(path), network, tensors, what)
+    for backbone in [one for one in network.modules() if isinstance(one, Backbone)]:
+        backbone.allocate()
+    network.load_state_dict(tensors)
 
 
 def _refuse_foreign(path: Path, start: bytes, size: int) -> None:
@@ -135,11 +165,11 @@ def _refuse_foreign(path: Path, start: bytes, size: int) -> None:
         )
 
 
-def _read_sidecar(path: Path) -> _Sidecar:
+def _read_sidecar(path: Path, model: type[S]) -> S:
     place = sidecar_path(path)
     try:
         text = place.read_bytes()
-        sidecar = _Sidecar.model_validate_json(text)
+        sidecar = model.model_validate_json(text)
     except FileNotFoundError as error:
         raise InputError(
             f"{path} lacks its sidecar {place.name}, which says how to rebuild the network; "
@@ -157,8 +187,10 @@ def _read_sidecar(path: Path) -> _Sidecar:
     return sidecar
 
 
-def _require_match(path: Path, backbone: Backbone, tensors: Mapping[str, Tensor]) -> None:
-    expected = backbone.state_dict()
+def _require_match(
+    path: Path, network: nn.Module, tensors: Mapping[str, Tensor], what: str
+) -> None:
+    expected = network.state_dict()
     common = [name for name in expected if name in tensors]
     problems = {
         "missing": [name for name in expected if name not in tensors],
@@ -173,7 +205,7 @@ def _require_match(path: Path, backbone: Backbone, tensors: Mapping[str, Tensor]
     }
     found = [f"{what}: {_some(names)}" for what, names in problems.items() if names]
     if found:
-        raise _damaged(path, f"does not hold the weights of {backbone.arch}; {'; '.join(found)}")
+        raise _damaged(path, f"does not hold the weights of {what}; {'; '.join(found)}")
 
 
 def _damaged(path: Path, what: str) -> InputError:

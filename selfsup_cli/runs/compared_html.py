@@ -9,7 +9,7 @@ from selfsup_cli.runs.comparison import DESCRIBED, REST, ComparedTable, Comparis
 from selfsup_cli.runs.html_parts import cell, findings, grid, how, measured, panel_box, scrolled
 from selfsup_cli.runs.html_parts import page as framed
 from selfsup_cli.runs.markup import Html, el, join
-from selfsup_cli.runs.tables import Said
+from selfsup_cli.runs.tables import Said, shortened
 
 
 def page(comparison: Comparison) -> str:
@@ -44,14 +44,23 @@ def _settings(comparison: Comparison) -> Html:
 def _differing(
     title: str, comparison: Comparison, rows: Sequence[tuple[str, tuple[str, ...]]]
 ) -> Html:
-    lines = [(path, *values) for path, values in rows]
+    lines = [(path, *map(shortened, values)) for path, values in rows]
     return grid(title, ("setting", *comparison.labels), lines, class_="wide")
 
 
 def _numbers(comparison: Comparison) -> Html:
     if not comparison.tables:
         return el("p", "These runs measured nothing.")
-    return join([_table(comparison, one, f"t{n}") for n, one in enumerate(comparison.tables, 1)])
+    said = None
+    if any(len(one.runs) < len(comparison.sides) for one in comparison.tables):
+        said = el(
+            "p",
+            "Numbers stand side by side only where the same thing was measured on the same data, "
+            "by the same protocol. All others stand in tables of their own.",
+            class_="grey",
+        )
+    found = [_table(comparison, one, f"t{n}") for n, one in enumerate(comparison.tables, 1)]
+    return join(said, found)
 
 
 def _table(comparison: Comparison, one: ComparedTable, key: str) -> Html:

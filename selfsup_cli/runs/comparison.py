@@ -177,7 +177,7 @@ def compare(sides: Sequence[Side]) -> Comparison:
 
 
 def _together(names: Sequence[str]) -> str:
-    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+    return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
 
 
 def _across(facts: Sequence[Mapping[str, Any]]) -> tuple[tuple[str, tuple[str, ...]], ...]:
@@ -201,11 +201,11 @@ def _settings(side: Side) -> dict[str, Any]:
 
 def _background(side: Side) -> dict[str, Any]:
     info = side.about.info
-    facts: dict[str, Any] = {"data": _fingerprints(side.report, everything=True)}
+    facts: dict[str, Any] = {"fingerprint": _fingerprints(side.report, everything=True)}
     if info is not None:
         facts |= {
-            "from": [one.get("run") for one in info.parents] or None,
-            "weights": [one.get("sha256") for one in info.parents] or None,
+            "from": _together([str(one.get("run")) for one in info.parents]) or None,
+            "weights": _together([str(one.get("sha256")) for one in info.parents]) or None,
             "code": (info.code or {}).get("commit"),
             "versions": info.versions,
         }
@@ -229,10 +229,8 @@ def _compared(sides: Sequence[Side]) -> list[ComparedTable]:
     order = sorted(groups, key=lambda runs: (-len(runs), runs))
     found = []
     for runs in order:
-        tasks: dict[str, list[tuple[list[_Entry], list[list[_Entry]]]]] = {}
-        for row, others in groups[runs]:
-            tasks.setdefault(row[0].measurement.task, []).append((row, others))
-        found += [_table(sides, runs, rows) for rows in tasks.values()]
+        of_tables = tables.tabled(groups[runs], lambda one: one[0][0].measurement)
+        found += [_table(sides, runs, rows) for rows in of_tables]
     return found
 
 

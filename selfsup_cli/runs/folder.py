@@ -92,7 +92,7 @@ class Run:
             created=now(),
             command=command,
             seed=seed,
-            arch=_text(identity.get("network"), "arch") or _text(next(iter(parents), {}), "arch"),
+            arch=_text(next(iter(parents), {}), "arch") or _text(identity.get("network"), "arch"),
             data=_text(dataset, "name") or _text(identity.get("data"), "source"),
             identity=record.plain(identity),
             dataset=dataset,

@@ -7,6 +7,7 @@ from itertools import groupby
 
 from selfsup_cli.runs import html_parts, svg
 from selfsup_cli.runs.curves import panels
+from selfsup_cli.runs.experiment_rows import blocks, brackets
 from selfsup_cli.runs.facts import Facts
 from selfsup_cli.runs.html_parts import (
     cell,
@@ -48,6 +49,7 @@ def page(report: Report, about: Facts | None = None) -> str:
     """
     about = about or Facts()
     sections = {
+        "table": ("Beside the thesis", _experiment(report)),
         "found": ("What was found", findings(report.findings)),
         "numbers": ("Numbers", _numbers(report.measurements)),
         "classes": ("Results by class", _classes(report.measurements)),
@@ -85,6 +87,25 @@ def _summary(report: Report, about: Facts) -> Said:
 
 
 # -- numbers
+
+
+def _experiment(report: Report) -> Html:
+    if report.table is None:
+        return Html()
+    shown = []
+    for block in blocks(report.table, report.measurements):
+        rows = [
+            [one.text if one.exact is None else exact(one.text, one.exact) for one in row]
+            for row in block.rows
+        ]
+        shown.append(grid(block.title, ("row", *block.head[1:]), rows))
+        shown.append(el("p", [el("span", f"[{mark}] {text} ") for mark, text in block.notes]))
+    if said := brackets(report.table, report.measurements):
+        shown.append(el("p", said, class_="grey"))
+    if report.table.differs:
+        shown.append(el("p", "What of the thesis' protocol is not followed:"))
+        shown.append(el("ul", [el("li", text) for text in report.table.differs]))
+    return join(shown)
 
 
 def _numbers(measurements: Sequence[Measurement]) -> Html:
@@ -209,24 +230,30 @@ def _data(report: Report) -> Html:
     head = ("part", *(key.replace("_", " ") for key in keys))
     if report.weights:
         rest = {**rest, "weights": report.weights}
-    if report.cost:
-        rest = {**rest, "cost": report.cost}
-    return join(grid("Data", head, rows) if rows else None, definitions(facts(rest, full=True)))
+    said = facts(rest, full=True)
+    cost = dict(report.cost)
+    if "seconds" in cost:
+        said.append(("took", duration(cost.pop("seconds"))))
+    said += facts(cost, full=True)
+    return join(grid("Data", head, rows) if rows else None, definitions(said))
 
 
 def _repeat(report: Report, about: Facts) -> Html:
     command = about.command(report)
-    job = report.job.replace("/", " ")
+    preset = f"{report.job.replace('/', ' ')} --preset preset.yaml"
+    if report.table is not None:
+        preset = f"reproduce ./preset.yaml --scale {report.table.scale}"
     shown: list[Html] = []
     if command:
         shown += [el("p", "The command:"), el("pre", command)]
-        again = "It goes on with this run, or shows it; give another name with --run to repeat it."
+        again = "It goes on with this run, or shows it"
+        again += "." if report.table is not None else "; give another name with --run to repeat it."
         shown.append(el("p", again, class_="grey"))
     if about.preset is not None:
         shown += [
             el("p", "All settings, as they were resolved, are the preset of this run. Saved as "
                "preset.yaml, it repeats the run:"),
-            el("pre", f"selfsup {job} --preset preset.yaml"),
+            el("pre", f"selfsup {preset}"),
             el("details", el("summary", "preset.yaml"), el("pre", about.preset.rstrip("\n"))),
         ]  # fmt: skip
     return join(shown)

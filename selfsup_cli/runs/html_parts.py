@@ -140,6 +140,8 @@ def how(table: Table, key: str) -> Html:
     lines: list[Html] = []
     if table.intervals:
         lines += [el("dt", "interval"), el("dd", "; ".join(table.intervals))]
+    if table.chances:
+        lines += [el("dt", "chance"), el("dd", "; ".join(table.chances))]
     if table.shared:
         lines += [el("dt", "protocol"), el("dd", inline_facts(table.shared))]
     for mark, rest in table.protocols:
@@ -189,5 +191,8 @@ def panel_box(label: str, curves: Sequence[Curve]) -> Html:
         )
         for index, curve in enumerate(curves)
     ]
+    for chance in svg.chances(curves):
+        said = el("b", exact(f"{chance:.4g}", chance))
+        legend.append(el("li", svg.sample(None), el("span", "chance "), said))
     names = el("ul", legend, class_="legend")
     return el("div", el("h3", label), svg.panel(label, curves), names, class_="panelbox")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from selfsup_cli.runs import atomic
-from selfsup_cli.runs.seal import opened, sealed
+from selfsup_cli.runs.seal import opened, parsed, sealed
 
 NAME = "manifest.json"
 SCHEMA = "selfsup.manifest/1"
@@ -35,7 +34,7 @@ def write(folder: Path) -> None:
 def problems(folder: Path) -> list[str]:
     """What in `folder` is not as its manifest says, one sentence each; empty if all is well."""
     try:
-        record = opened(json.loads((folder / NAME).read_bytes()))
+        record = opened(parsed((folder / NAME).read_bytes()))
         files = {
             str(name): (int(e["bytes"]), str(e["sha256"])) for name, e in record["files"].items()
         }
@@ -60,7 +59,7 @@ def problems(folder: Path) -> list[str]:
 def checksum(folder: Path, name: str) -> str | None:
     """The SHA-256 that the manifest of `folder` has for a file; None if it does not list it."""
     try:
-        return str(opened(json.loads((folder / NAME).read_bytes()))["files"][name]["sha256"])
+        return str(opened(parsed((folder / NAME).read_bytes()))["files"][name]["sha256"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 

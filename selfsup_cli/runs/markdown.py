@@ -8,6 +8,8 @@ from html import escape
 from typing import Any
 
 from selfsup_cli.runs.curves import spark
+from selfsup_cli.runs.experiment_rows import blocks as experiment_blocks
+from selfsup_cli.runs.experiment_rows import brackets
 from selfsup_cli.runs.facts import Facts
 from selfsup_cli.runs.report import Curve, Finding, Report
 from selfsup_cli.runs.tables import (
@@ -40,6 +42,7 @@ def page(report: Report, about: Facts | None = None, *, pictures: str | None = "
     blocks = [
         f"# {escaped(report.run)}: {escaped(report.job.replace('/', ' '))}",
         _summary(report),
+        *_experiment(report),
         findings(report.findings),
     ]
     if report.measurements:
@@ -118,6 +121,25 @@ def _summary(report: Report) -> str:
     return said + "."
 
 
+def _experiment(report: Report) -> list[str]:
+    if report.table is None:
+        return []
+    shown = ["## Beside the thesis"]
+    for block in experiment_blocks(report.table, report.measurements):
+        # The marks of what misses are ours: brackets that refer to nothing are just brackets.
+        rows = [
+            [escaped(row[0].text), *(cell.text for cell in row[1:])] for row in block.rows
+        ]
+        shown += [f"**{escaped(block.title)}**", grid(block.head, rows, block.right)]
+        shown.append("\n".join(f"- [{mark}]: {escaped(text)}" for mark, text in block.notes))
+    if said := brackets(report.table, report.measurements):
+        shown.append(said)
+    if report.table.differs:
+        shown.append("What of the thesis' protocol is not followed:")
+        shown.append("\n".join(f"- {escaped(text)}" for text in report.table.differs))
+    return [*shown, "## What was found"]
+
+
 def _table(table: Table) -> list[str]:
     head = [escaped(column.head) for column in table.columns]
     columns = [
@@ -139,6 +161,8 @@ def how(table: Table) -> str:
     notes = []
     if table.intervals:
         notes.append(f"- interval: {escaped('; '.join(table.intervals))}")
+    if table.chances:
+        notes.append(f"- chance: {escaped('; '.join(table.chances))}")
     if table.shared:
         notes.append(f"- protocol: {said_inline(table.shared)}")
     for mark, rest in table.protocols:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from selfsup_cli.runs.atomic import cannot_write, write_bytes
+from selfsup_cli.runs.seal import parsed
 
 Row = dict[str, Any]
 
@@ -158,7 +159,7 @@ def _parse(line: bytes) -> Row | None:
     if not line.endswith(b"\n"):
         return None
     try:
-        row = json.loads(line)
+        row = parsed(line)
     except ValueError:
         return None
     return row if isinstance(row, dict) else None

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from selfsup_cli.errors import InputError
 from selfsup_cli.runs import atomic
-from selfsup_cli.runs.seal import opened, sealed
+from selfsup_cli.runs.seal import opened, parsed, sealed
 
 State = Literal["created", "running", "preempted", "failed", "diverged", "complete"]
 ENDED: frozenset[State] = frozenset({"preempted", "failed", "diverged", "complete"})
@@ -74,7 +74,7 @@ RecordT = TypeVar("RecordT", bound=_Record)
 def read(path: Path, model: type[RecordT]) -> RecordT:
     """Read a record. Raises InputError if it is missing, damaged or of another version."""
     try:
-        return model.model_validate(opened(json.loads(path.read_bytes()), required=False))
+        return model.model_validate(opened(parsed(path.read_bytes()), required=False))
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}", kind="run") from error
     except ValidationError as error:

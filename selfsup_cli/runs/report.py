@@ -15,6 +15,7 @@ from typing import Any, Literal, Protocol, Required, TypedDict, Unpack
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from selfsup_cli.errors import InputError
+from selfsup_cli.runs.experiment_table import ExperimentTable
 from selfsup_cli.runs.statistics import Interval, clustered_mean, wilson
 
 __all__ = [
@@ -70,8 +71,9 @@ class Published(_Model):
 class Measurement(_Model):
     """One number: what was measured, on whom, how (`protocol`), on how many samples (`n`).
 
-    `value`, `interval` and `chance` are in `unit`; `subject` is whose features ("learned",
-    "random weights"); `control` names what was destroyed in the input, if anything.
+    `value`, `interval` and `chance` are in `unit`; `chance_is` says which answers get chance;
+    `subject` is whose features ("learned", "random weights"); `control` names what was destroyed
+    in the input, if anything.
     """
 
     task: str = Field(min_length=1)
@@ -87,6 +89,7 @@ class Measurement(_Model):
     interval: Interval | None = None
     n: int = Field(ge=1)
     chance: float | None = None
+    chance_is: str | None = None
     protocol: dict[str, ProtocolValue] = Field(min_length=1)
     published: Published | None = None
 
@@ -113,12 +116,13 @@ class Finding(_Model):
 
 
 class Curve(_Model):
-    """A line to draw, as (x, y) points in order of x."""
+    """A line to draw, as (x, y) points in order of x; `chance` is what of y needs no learning."""
 
     name: str
     x_label: str
     y_label: str
     points: list[tuple[float, float]]
+    chance: float | None = None
 
 
 class Picture(_Model):
@@ -144,6 +148,7 @@ class Report(_Model):
     command: str
     created: str
     findings: list[Finding] = []
+    table: ExperimentTable | None = None
     measurements: list[Measurement] = []
     curves: list[Curve] = []
     pictures: list[Picture] = []
@@ -158,6 +163,10 @@ class Report(_Model):
         if self.left_out_total < len(self.left_out):
             raise ValueError(
                 f"left_out_total is {self.left_out_total}, but {len(self.left_out)} are listed"
+            )
+        if self.table is not None and (highest := self.table.highest) >= len(self.measurements):
+            raise ValueError(
+                f"the table refers to measurement {highest}, but there are {len(self.measurements)}"
             )
         json.dumps(self.data, allow_nan=False)
         return self
@@ -218,6 +227,7 @@ class About(TypedDict, total=False):
     control: str | None
     layer: str | None
     chance: float | None
+    chance_is: str | None
     published: Published | None
 
 

@@ -185,14 +185,18 @@ def _unfinished(summary: RunSummary) -> str | None:
 
 def located(reference: str, folder: Path) -> Path:
     """Where the run lies that a name or path means, in whatever state. Raises InputError."""
-    if reference and (folder / reference / "run.json").is_file():
-        return folder / reference
-    path = Path(reference)
-    if reference and path.exists():
-        for place in (path, *path.absolute().parents):
-            if (place / "run.json").is_file():
-                return place
-        raise InputError(f"{reference} is neither a run nor part of one", kind="no-run")
+    try:
+        if reference and (folder / reference / "run.json").is_file():
+            return folder / reference
+        path = Path(reference)
+        if reference and path.exists():
+            for place in (path, *path.absolute().parents):
+                if (place / "run.json").is_file():
+                    return place
+            raise InputError(f"{reference} is neither a run nor part of one", kind="no-run")
+    except OSError as error:
+        short = reference if len(reference) <= 200 else f"{reference[:199]}…"
+        raise InputError(f"cannot read {short}: {error.strerror}", kind="no-run") from error
     if os.sep in reference:
         raise InputError(f"there is no run at {reference}", kind="no-run")
     names = [summary.name for summary in list_runs(folder)]

@@ -10,6 +10,14 @@ from typing import Any
 KEY = "check"
 
 
+def parsed(text: bytes | str) -> Any:
+    """The value of a JSON text. ValueError where it is none, or nested too deeply to be read."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
 def sealed(document: Mapping[str, Any]) -> dict[str, Any]:
     """`document` with the SHA-256 of its content under `check`. ValueError for NaN and infinity."""
     return {**document, KEY: _digest(document)}
@@ -29,5 +37,8 @@ def opened(document: Any, *, required: bool = True) -> dict[str, Any]:
 
 
 def _digest(content: Mapping[str, Any]) -> str:
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    try:
+        text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
     return hashlib.sha256(text.encode()).hexdigest()

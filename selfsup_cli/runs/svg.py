@@ -35,7 +35,7 @@ def line_class(index: int) -> str:
 def panel(label: str, curves: Sequence[Curve]) -> Html:
     """Curves (each with a point or more) with the same meaning of y in one picture."""
     xs = [x for curve in curves for x, _ in curve.points]
-    ys = [y for curve in curves for _, y in curve.points]
+    ys = [y for curve in curves for _, y in curve.points] + chances(curves)
     up = _ticks(min(ys), max(ys))
     low, high = min(*ys, up[0]), max(*ys, up[-1])
     left, right = _ends(xs)
@@ -59,6 +59,10 @@ def panel(label: str, curves: Sequence[Curve]) -> Html:
         drawn.append(el("text", _number(x), x=at, y=HEIGHT - _BOTTOM + 17, class_="tick mid"))
     middle = (_LEFT + WIDTH - _RIGHT) / 2
     drawn.append(el("text", curves[0].x_label, x=middle, y=HEIGHT - 3, class_="tick mid"))
+    for chance in chances(curves):
+        at = place(left, chance)[1]
+        title = el("title", f"chance {chance:.6g}")
+        drawn.append(el("line", title, x1=_LEFT, x2=WIDTH - _RIGHT, y1=at, y2=at, class_="chance"))
     for index, curve in enumerate(curves):
         drawn += _line(curve, [place(x, y) for x, y in curve.points], index)
     asked = [
@@ -85,6 +89,11 @@ def panel(label: str, curves: Sequence[Curve]) -> Html:
     )
 
 
+def chances(curves: Sequence[Curve]) -> list[float]:
+    """What needs no learning, by any of the curves."""
+    return sorted({curve.chance for curve in curves if curve.chance is not None})
+
+
 def _line(curve: Curve, points: Sequence[tuple[float, float]], index: int) -> list[Html]:
     style = line_class(index)
     first, last = curve.points[0], curve.points[-1]
@@ -106,11 +115,12 @@ def _line(curve: Curve, points: Sequence[tuple[float, float]], index: int) -> li
     return [el("polyline", title, points=_path(points), class_=f"line {style}"), *marks]
 
 
-def sample(index: int) -> Html:
-    """A short piece of the line number `index`, for the list of names."""
+def sample(index: int | None) -> Html:
+    """A short piece of the line number `index`, for the list of names; None is that of chance."""
+    style = "chance" if index is None else f"line {line_class(index)}"
     return el(
         "svg",
-        el("line", x1=1, x2=27, y1=5, y2=5, class_=f"line {line_class(index)}"),
+        el("line", x1=1, x2=27, y1=5, y2=5, class_=style),
         viewBox="0 0 28 10",
         class_="sample",
         aria_hidden="true",

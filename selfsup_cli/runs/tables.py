@@ -27,6 +27,7 @@ _CLASS = re.compile(r"(.*): (\d+(?:\.\d+)?) %", re.DOTALL)
 
 Said = list[tuple[str, str]]
 NoteT = TypeVar("NoteT")
+ItemT = TypeVar("ItemT")
 
 
 class Cell(NamedTuple):
@@ -51,15 +52,17 @@ class Column:
 class Table:
     """Numbers with the same task, one row for each of `measurements`.
 
-    `intervals` names how the intervals were computed. `shared` is said by every protocol;
-    `protocols` holds under each mark what a row's protocol says besides (empty if they are all
-    alike); `published` holds under each mark where a printed number stands and what differs.
+    `intervals` names how the intervals were computed, `chances` which answers get chance. `shared`
+    is said by every protocol; `protocols` holds under each mark what a row's protocol says besides
+    (empty if they are all alike); `published` holds under each mark where a printed number stands
+    and what differs.
     """
 
     title: str
     columns: tuple[Column, ...]
     measurements: tuple[Measurement, ...]
     intervals: tuple[str, ...]
+    chances: tuple[str, ...]
     shared: dict[str, Any]
     protocols: tuple[tuple[str, dict[str, Any]], ...]
     published: tuple[tuple[str, str], ...]
@@ -99,11 +102,28 @@ class _Layout:
 
 
 def tables(measurements: Iterable[Measurement]) -> list[Table]:
-    """One table for each task, in order of appearance, each row in the order of the report."""
-    tasks: dict[str, list[Measurement]] = {}
-    for measurement in measurements:
-        tasks.setdefault(measurement.task, []).append(measurement)
-    return [table(own) for own in tasks.values()]
+    """One table or more for each task, in order of appearance, rows in the order of the report."""
+    return [table(own) for own in tabled(measurements, lambda m: m)]
+
+
+def tabled(
+    items: Iterable[ItemT], measurement: Callable[[ItemT], Measurement]
+) -> list[list[ItemT]]:
+    """`items` by the table they belong into: that of a task, or of its metrics.
+
+    Numbers of several layers are read down their column, so there each metric has its own.
+    """
+    tasks: dict[str, list[ItemT]] = {}
+    for item in items:
+        tasks.setdefault(measurement(item).task, []).append(item)
+    found: list[list[ItemT]] = []
+    for own in tasks.values():
+        by_metric: dict[str, list[ItemT]] = {}
+        for item in own:
+            by_metric.setdefault(measurement(item).metric, []).append(item)
+        several_layers = len({measurement(item).layer for item in own}) > 1
+        found += by_metric.values() if several_layers else [own]
+    return found
 
 
 def table(measurements: Sequence[Measurement]) -> Table:
@@ -149,6 +169,7 @@ def table(measurements: Sequence[Measurement]) -> Table:
         columns=tuple(columns),
         measurements=tuple(measurements),
         intervals=_methods(measurements),
+        chances=_chances(measurements),
         shared=shared,
         protocols=letters.marked() if several else (),
         published=digits.marked(),
@@ -280,6 +301,11 @@ def facts(given: dict[str, Any], *, full: bool = False) -> Said:
     return said
 
 
+def shortened(text: str) -> str:
+    """`text` with every hash in it cut to its beginning."""
+    return _HASH.sub(lambda found: f"{found[0][:12]}…", text)
+
+
 def data_parts(data: dict[str, Any]) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
     """What a report says of its data: the parts (train, test …), and what it says besides."""
     found = {name: part for name, part in data.items() if isinstance(part, dict) and "name" in part}
@@ -332,6 +358,24 @@ def _published(m: Measurement) -> str:
 
 def _methods(measurements: Sequence[Measurement]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(filter(None, map(method, measurements))))
+
+
+def _chances(measurements: Sequence[Measurement]) -> tuple[str, ...]:
+    """What chance is; where it is not one thing, of which rows it is what."""
+    found: dict[str, list[Measurement]] = {}
+    for m in measurements:
+        if m.chance is not None and m.chance_is is not None:
+            found.setdefault(plain(m.chance_is), []).append(m)
+    if len(found) < 2:
+        return tuple(found)
+    metrics = len({m.metric for m in measurements}) > 1
+    most = max(found, key=lambda what: len(found[what]))
+    said = []
+    for what, own in found.items():
+        names = dict.fromkeys(plain(m.metric if metrics else m.name) for m in own)
+        rows = "all others" if what == most and len(names) > 2 else ", ".join(names)
+        said.append(f"of {rows}: {what}")
+    return tuple(said)
 
 
 def _maybe(value: float | None, unit: str) -> Cell:

@@ -10,24 +10,29 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from selfsup_cli.transforms.color import recolor
+
 if TYPE_CHECKING:
     from torch import Tensor
 
     from selfsup_cli.config.video import ClipAugmentation
 
-_BRIGHTNESS = 32 / 255
-_SATURATION = (0.5, 1.5)
-_GREY = 0.2
-_LUMA = (0.299, 0.587, 0.114)
-
 
 @torch.no_grad()
-def augment(clips: Tensor, settings: ClipAugmentation, g: torch.Generator, *, group: int) -> Tensor:
+def augment(
+    clips: Tensor,
+    settings: ClipAugmentation,
+    g: torch.Generator,
+    *,
+    group: int,
+    alike: bool = False,
+) -> Tensor:
     """Training clips: random scale, crop, flip and colour.
 
     `clips` is uint8 `[B, 3, T, H, W]`, 0–255 RGB, with the `group` clips of one source video
     adjacent. Scale and crop are drawn per clip and constant over its frames; the coin for the flip
-    is shared by a group; colour is drawn per clip or per frame as `settings.color` says. Returns
+    is shared by a group; colour is drawn per clip or per frame as `settings.color` says. With
+    `alike` a group shares scale and crop too: its clips are compared with each other. Returns
     float32 `[B, 3, T, crop, crop]` in [-1, 1]. Raises ValueError for frames smaller than the crop
     or a batch that is not made of whole groups.
     """
@@ -40,6 +45,8 @@ def augment(clips: Tensor, settings: ClipAugmentation, g: torch.Generator, *, gr
         return torch.rand(shape, generator=g, device=g.device).to(device)
 
     scale, top, left = uniform(b), uniform(b), uniform(b)
+    if alike:
+        scale, top, left = (u[::group].repeat_interleave(group) for u in (scale, top, left))
     flip = (uniform(b // group) < 0.5).repeat_interleave(group) & settings.flip
     low, high = settings.scale
     if low == high == 1:
@@ -50,7 +57,7 @@ def augment(clips: Tensor, settings: ClipAugmentation, g: torch.Generator, *, gr
         x = _scale_and_crop(clips, factor, top, left, flip, size)
     if settings.color != "none":
         frames = t if settings.color == "frame" else 1
-        x = _recolor(x.div_(255), uniform(4, b, 1, frames, 1, 1))
+        x = recolor(x.div_(255), uniform(4, b, 1, frames, 1, 1))
         return x.mul_(2).sub_(1)
     return _to_unit(x)
 
@@ -138,30 +145,3 @@ def _resampling(positions: Tensor, scaled: Tensor, length: int) -> Tensor:
     pixel = torch.arange(length, device=positions.device) + 0.5
     weights = (1 - (pixel - center).abs() / ratio).clamp_(min=0)
     return weights / weights.sum(-1, keepdim=True)
-
-
-def _recolor(x: Tensor, u: Tensor) -> Tensor:
-    """Brightness and saturation in random order, then sometimes grey.
-
-    `x` in [0, 1], `[B, 3, T, H, W]`; `u` uniform in [0, 1), `[4, B, 1, T or 1, 1, 1]`. Brightness
-    is added; saturation is that of HSV; values are clamped to [0, 1] after each.
-    """
-    brightness = (2 * u[0] - 1) * _BRIGHTNESS
-    saturation = _SATURATION[0] + u[1] * (_SATURATION[1] - _SATURATION[0])
-    before, grey = u[2] < 0.5, u[3] < _GREY
-    x = (x + brightness * before).clamp_(0, 1)
-    x = (_saturate(x, saturation) + brightness * ~before).clamp_(0, 1)
-    luma = sum(weight * x[:, c : c + 1] for c, weight in enumerate(_LUMA))
-    return torch.where(grey, luma, x)
-
-
-def _saturate(x: Tensor, factor: Tensor) -> Tensor:
-    """Multiply the S of HSV by `factor`, at most up to 1; hue and value stay.
-
-    With V the largest channel, a channel is V - V·S·h, where h depends on the hue alone: scaling S
-    scales each channel's distance from V.
-    """
-    value = x.amax(1, keepdim=True)
-    chroma = value - x.amin(1, keepdim=True)
-    limit = value / chroma.clamp(min=torch.finfo(x.dtype).tiny)
-    return value - (value - x) * torch.minimum(factor, limit)

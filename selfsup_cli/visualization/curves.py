@@ -28,7 +28,8 @@ _BLOCKS = "▁▂▃▄▅▆▇█"
 def draw(path: Path, curves: Sequence[Curve], *, title: str = "") -> None:
     """Write `curves` as a PNG: one panel for each y label, in order of appearance.
 
-    Long curves are drawn faintly with their running mean; short ones with their points.
+    Long curves are drawn faintly with their running mean; short ones with their points. Chance is
+    a dashed line.
     """
     panels: dict[str, list[Curve]] = {}
     for curve in curves:
@@ -71,6 +72,10 @@ def _panel(axes: Axes, label: str, curves: Sequence[Curve]) -> None:
                 x, y, style, color=colour, linewidth=1.7, marker="o", markersize=3.5
             )
         lines.append(line)
+    names = [curve.name for curve in curves]
+    for chance in dict.fromkeys(c.chance for c in curves if c.chance is not None):
+        lines.append(axes.axhline(chance, color=GREY, linewidth=1.1, linestyle=(0, (4, 3))))
+        names.append(f"chance {chance:.3g}")
     axes.set_title(label, loc="left", fontsize=10, color=INK, parse_math=False)
     axes.set_xlabel(curves[0].x_label, fontsize=9, color=GREY, parse_math=False)
     axes.tick_params(labelsize=8, colors=GREY, length=3)
@@ -82,11 +87,12 @@ def _panel(axes: Axes, label: str, curves: Sequence[Curve]) -> None:
     axes.margins(x=0.02)
     axes.ticklabel_format(axis="y", scilimits=(-3, 4))
     axes.yaxis.get_offset_text().set(fontsize=8, color=GREY)
-    if len(curves) > 1:
-        names = [curve.name for curve in curves]
+    if len(lines) > 1:
+        # Below the panel it covers no line.
         legend = axes.legend(
-            lines, names, frameon=False, fontsize=7.5, ncols=1 + (len(curves) > 4), labelcolor=INK,
-            handlelength=1.4, borderaxespad=0.2, labelspacing=0.3, columnspacing=1.0,
+            lines, names, frameon=False, fontsize=7.5, ncols=2, labelcolor=INK,
+            handlelength=1.4, borderaxespad=0, labelspacing=0.3, columnspacing=1.0,
+            loc="upper left", bbox_to_anchor=(0, -0.2),
         )  # fmt: skip
         for text in legend.get_texts():
             text.set_parse_math(False)

@@ -5,27 +5,29 @@ Names of files and classes come from users and are drawn as plain text, whatever
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
-import matplotlib
-import numpy as np
-import torch
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageDraw
 from torch import Tensor
 
-from selfsup_cli.runs import atomic
+from selfsup_cli.visualization.drawing import (
+    GAP,
+    GREY,
+    MARGIN,
+    PAPER,
+    RULE,
+    images,
+    lines,
+    save,
+    scaled_width,
+    write,
+)
 
-PAPER, INK, GREY, RULE = "#ffffff", "#1b1f24", "#6a737d", "#d8dde3"
 TRACE = "#1f5fa8"
 # Told apart by colour-blind readers too; the mark says the same again.
 HIT, MISS = "#12805c", "#c4502a"
-
-_MARGIN = 24
-_GAP = 3
 
 
 @dataclass(frozen=True)
@@ -70,34 +72,34 @@ def contact_sheet(
     """
     clips = [clip for source in sources for clip in source.clips]
     columns = max((clip.frames.shape[1] for clip in clips), default=0)
-    wide = max((_width(clip.frames, frame_height) for clip in clips), default=frame_height)
+    wide = max((scaled_width(clip.frames, frame_height) for clip in clips), default=frame_height)
     gutter = 206
     row, head = frame_height + 24, 40
-    width = 2 * _MARGIN + gutter + max(columns, 6) * (wide + _GAP)
+    width = 2 * MARGIN + gutter + max(columns, 6) * (wide + GAP)
     height = 92 + len(clips) * row + len(sources) * head + (34 if note else 10)
     sheet = Image.new("RGB", (width, height), PAPER)
     draw = ImageDraw.Draw(sheet)
-    _text(draw, (_MARGIN, 22), title, 21, bold=True, room=width - 2 * _MARGIN)
-    _text(draw, (_MARGIN, 52), "the number under a frame is its index in the video", 13, GREY)
+    write(draw, (MARGIN, 22), title, 21, bold=True, room=width - 2 * MARGIN)
+    write(draw, (MARGIN, 52), "the number under a frame is its index in the video", 13, GREY)
     y = 84
     for source in sources:
-        draw.line((_MARGIN, y, width - _MARGIN, y), RULE, 1)
-        _text(draw, (_MARGIN, y + 11), source.name, 13, GREY, room=width - 2 * _MARGIN)
+        draw.line((MARGIN, y, width - MARGIN, y), RULE, 1)
+        write(draw, (MARGIN, y + 11), source.name, 13, GREY, room=width - 2 * MARGIN)
         y += head
         for clip in source.clips:
-            _text(draw, (_MARGIN, y + 16), clip.title, 16, bold=True, room=gutter - 92)
-            _text(draw, (_MARGIN, y + 40), clip.note, 12, GREY, room=gutter - 92)
-            left = _MARGIN + gutter
+            write(draw, (MARGIN, y + 16), clip.title, 16, bold=True, room=gutter - 92)
+            write(draw, (MARGIN, y + 40), clip.note, 12, GREY, room=gutter - 92)
+            left = MARGIN + gutter
             _trace(draw, clip.numbers, (left - 86, y + 6, left - 18, y + frame_height - 6))
-            for t, image in enumerate(_images(clip.frames, frame_height)):
-                x = left + t * (wide + _GAP)
+            for t, image in enumerate(images(clip.frames, frame_height)):
+                x = left + t * (wide + GAP)
                 sheet.paste(image, (x, y))
-                _text(draw, (x + wide // 2, y + frame_height + 3), str(clip.numbers[t]), 12, GREY,
+                write(draw, (x + wide // 2, y + frame_height + 3), str(clip.numbers[t]), 12, GREY,
                       anchor="ma")  # fmt: skip
             y += row
     if note:
-        _text(draw, (_MARGIN, height - 30), note, 12, GREY, room=width - 2 * _MARGIN)
-    _save(sheet, path)
+        write(draw, (MARGIN, height - 30), note, 12, GREY, room=width - 2 * MARGIN)
+    save(sheet, path)
 
 
 def retrieval_sheet(
@@ -106,25 +108,27 @@ def retrieval_sheet(
     *,
     title: str,
     note: str = "",
-    frame_height: int = 80,
+    frame_height: int = 96,
 ) -> None:
     """Write a PNG with a row for each query: its frames, then those of its nearest neighbours.
 
-    Where query and neighbour have classes, a border and a mark say whether they agree.
+    Where query and neighbour have classes, a border and a mark say whether they agree; the number
+    is the neighbour's score.
     """
     shots = [shot for query, found in rows for shot in (query, *found)]
     wide = max((_strip_width(shot, frame_height) for shot in shots), default=3 * frame_height)
     cell, row = wide + 26, frame_height + 58
     most = max((len(found) for _, found in rows), default=0)
     labelled = any(shot.label is not None for shot in shots)
-    width = 2 * _MARGIN + max((most + 1) * cell + 18, 480)
-    height = 106 + len(rows) * row + (30 if labelled else 0) + (30 if note else 0) + 6
+    width = 2 * MARGIN + max(_column(most, cell) - MARGIN + wide + 5, 480)
+    notes = lines(note, 12, width - 2 * MARGIN)
+    height = 106 + len(rows) * row + (30 if labelled else 0) + 18 * len(notes) + 12
     sheet = Image.new("RGB", (width, height), PAPER)
     draw = ImageDraw.Draw(sheet)
-    _text(draw, (_MARGIN, 22), title, 21, bold=True, room=width - 2 * _MARGIN)
+    write(draw, (MARGIN, 22), title, 21, bold=True, room=width - 2 * MARGIN)
     for column in range(most + 1):
         name = "query" if column == 0 else f"neighbour {column}"
-        _text(draw, (_column(column, cell), 64), name, 13, GREY)
+        write(draw, (_column(column, cell), 64), name, 13, GREY)
     y = 96
     for query, found in rows:
         for column, shot in enumerate((query, *found)):
@@ -137,13 +141,13 @@ def retrieval_sheet(
     if most:
         draw.line((rule, 64, rule, y - 16), RULE, 1)
     if labelled:
-        for x, hit, said in ((_MARGIN, True, "same class"), (_MARGIN + 130, False, "other class")):
+        for x, hit, said in ((MARGIN, True, "same class"), (MARGIN + 130, False, "other class")):
             _mark(draw, x + 9, y + 9, hit)
-            _text(draw, (x + 24, y + 1), said, 13)
+            write(draw, (x + 24, y + 1), said, 13)
         y += 30
-    if note:
-        _text(draw, (_MARGIN, y + 2), note, 12, GREY, room=width - 2 * _MARGIN)
-    _save(sheet, path)
+    for number, said in enumerate(notes):
+        write(draw, (MARGIN, y + 2 + 18 * number), said, 12, GREY, room=width - 2 * MARGIN)
+    save(sheet, path)
 
 
 # Parts
@@ -151,7 +155,7 @@ def retrieval_sheet(
 
 def _column(column: int, cell: int) -> int:
     """Left edge of a column; the neighbours stand a little apart from the query."""
-    return _MARGIN + column * cell + (18 if column else 0)
+    return MARGIN + column * cell + (18 if column else 0)
 
 
 def _shot(
@@ -169,20 +173,20 @@ def _shot(
         draw.rectangle((x - 5, y - 5, x + strip + 4, y + height + 4), HIT if hit else MISS)
         draw.rectangle((x - 1, y - 1, x + strip, y + height), PAPER)
     at = x
-    for image in _images(shot.frames, height):
+    for image in images(shot.frames, height):
         sheet.paste(image, (at, y))
-        at += image.width + _GAP
+        at += image.width + GAP
     if hit is not None:
         _mark(draw, x + strip - 8, y + 8, hit)
     score = "" if shot.score is None else f"{shot.score:.2f}"
     if score:
-        _text(draw, (x + strip, y + height + 9), score, 12, GREY, anchor="ra")
+        write(draw, (x + strip, y + height + 9), score, 12, GREY, anchor="ra")
     room = wide - (44 if score else 0)
     if shot.label is not None:
-        _text(draw, (x, y + height + 8), shot.label, 13, bold=True, room=room)
-        _text(draw, (x, y + height + 26), shot.name, 11, GREY, room=wide)
+        write(draw, (x, y + height + 8), shot.label, 13, bold=True, room=room)
+        write(draw, (x, y + height + 26), shot.name, 11, GREY, room=wide)
     else:
-        _text(draw, (x, y + height + 9), shot.name, 11, GREY, room=room)
+        write(draw, (x, y + height + 9), shot.name, 11, GREY, room=room)
 
 
 def _mark(draw: ImageDraw.ImageDraw, x: int, y: int, hit: bool) -> None:
@@ -214,79 +218,5 @@ def _trace(
         draw.ellipse((x - 1.5, y - 1.5, x + 1.5, y + 1.5), TRACE)
 
 
-def _images(frames: Tensor, height: int) -> list[Image.Image]:
-    """Frames [3, T, H, W] as pictures of the given height."""
-    if frames.is_floating_point():
-        frames = ((frames.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-    pixels: np.ndarray = frames.cpu().permute(1, 2, 3, 0).contiguous().numpy()
-    size = (_width(frames, height), height)
-    method = Image.Resampling.LANCZOS
-    return [ImageOps.fit(Image.fromarray(frame), size, method) for frame in pixels]
-
-
-def _width(frames: Tensor, height: int) -> int:
-    """The width that keeps the aspect ratio; extreme ones are cut, so that the sheet stays one."""
-    wanted = round(frames.shape[3] * height / frames.shape[2])
-    return min(max(wanted, height // 3), 2 * height)
-
-
 def _strip_width(shot: Shot, height: int) -> int:
-    return shot.frames.shape[1] * (_width(shot.frames, height) + _GAP) - _GAP
-
-
-# Text
-
-
-@lru_cache(maxsize=32)
-def _font(size: int, bold: bool) -> ImageFont.FreeTypeFont:
-    # Pillow's own font has no letters beyond ASCII; the one that Matplotlib brings has most.
-    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
-    return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts", "ttf", name), size)
-
-
-def plain(text: str) -> str:
-    """`text` with everything that is no visible character (line ends, controls) as `·`."""
-    return "".join(c if c.isprintable() else "·" for c in text)
-
-
-def fitted(text: str, room: float, font: ImageFont.FreeTypeFont) -> str:
-    """`text`, or its beginning and end around an ellipsis, no wider than `room` pixels."""
-    if font.getlength(text) <= room:
-        return text
-    low, high = 0, len(text)
-    while low < high:
-        kept = (low + high + 1) // 2
-        if font.getlength(_cut(text, kept)) <= room:
-            low = kept
-        else:
-            high = kept - 1
-    return _cut(text, low)
-
-
-def _cut(text: str, kept: int) -> str:
-    back = kept // 2
-    return text[: kept - back] + "…" + (text[-back:] if back else "")
-
-
-def _text(
-    draw: ImageDraw.ImageDraw,
-    at: tuple[int, int],
-    text: str,
-    size: int,
-    colour: str = INK,
-    *,
-    bold: bool = False,
-    room: float | None = None,
-    anchor: str = "la",
-) -> None:
-    font = _font(size, bold)
-    text = plain(text)
-    if room is not None:
-        text = fitted(text, room, font)
-    draw.text(at, text, colour, font, anchor)
-
-
-def _save(sheet: Image.Image, path: Path) -> None:
-    buffer = io.BytesIO()
-    sheet.save(buffer, "PNG", optimize=True)
-    atomic.write_bytes(path, buffer.getvalue())
+    return shot.frames.shape[1] * (scaled_width(shot.frames, height) + GAP) - GAP

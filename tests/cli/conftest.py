@@ -96,6 +96,7 @@ def jobs(monkeypatch: pytest.MonkeyPatch) -> FakeJobs:
         ("probe", "probe"),
         ("retrieve", "retrieve"),
         ("visualize", "pretext"),
+        ("visualize_guided", "guided_backprop"),
     ):
         module = ModuleType(f"selfsup_cli.jobs.{name}")
         setattr(module, function, fake.job(name))

@@ -16,6 +16,7 @@ WORK = {"--preset", "--set", "--json", "--quiet", "-q", "--verbose", "-v", "--he
 COMMANDS = {
     "pretrain temporal": ("pretrain/temporal", {"--run", "--dry-run"}),
     "visualize pretext temporal": ("pretrain/temporal", {"--out", "--count"}),
+    "visualize guided-backprop": ("visualize/guided-backprop", {"--out"}),
     "probe": ("probe", {"--run", "--dry-run"}),
     "retrieve": ("retrieve", {"--run", "--dry-run"}),
 }

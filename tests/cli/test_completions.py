@@ -24,7 +24,7 @@ from selfsup_cli.cli.tree import nodes
 from selfsup_cli.config.finding import everything
 from selfsup_cli.config.jobs import JOBS
 from selfsup_cli.config.packaged import folder
-from selfsup_cli.config.registry import ARCHS, DATASETS, JOB_NAMES, METHODS
+from selfsup_cli.config.registry import DATASETS, JOB_NAMES, METHODS, TASKS, archs
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPLETIONS = Path(folder("completions"))
@@ -47,11 +47,11 @@ FILES_HERE = {"clips", "mine.yaml", "runs"}
 # What is typed, and what must be offered: exactly this.
 CASES: dict[str, set[str]] = {
     "selfsup ": {name for name, _ in nodes(typer.main.get_command(app))[0].commands},
-    "selfsup pre": {"pretrain", "presets"},
+    "selfsup pre": {"predict", "pretrain", "presets"},
     "selfsup --v": {"--version"},
     "selfsup pretrain ": set(METHODS),
     "selfsup pretrain temporal --ar": {"--arch"},
-    "selfsup pretrain temporal --arch ": set(ARCHS),
+    "selfsup pretrain temporal --arch ": set(archs("video")),
     "selfsup pretrain temporal --arch=r3d": {"r3d", "r3d_18"},
     "selfsup pretrain temporal --optimizer ": {"adamw", "sgd"},
     "selfsup pretrain temporal --epochs ": set(),
@@ -65,6 +65,9 @@ CASES: dict[str, set[str]] = {
     "selfsup probe --layer conv": LAYERS,
     "selfsup probe --layer fc1,conv": LAYERS,
     "selfsup probe --preset probe/t": {"probe/temporal", "probe/temporal-motion"},
+    "selfsup transfer ": set(TASKS),
+    "selfsup transfer action --freeze con": {"conv", *LAYERS},
+    "selfsup transfer sync --init ": {"latest", "random", "supervised", *RUNS, *FILES_HERE},
     "selfsup presets copy retrieve/temporal ": FILES_HERE,
     "selfsup visualize pretext ": set(METHODS),
     "selfsup visualize pretext --tra": {"--transformations"},

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from selfsup_cli import errors
-from selfsup_cli.cli import document
+from selfsup_cli.cli import document, failure
 
 
 class OutOfMemoryError(RuntimeError):
@@ -35,6 +35,7 @@ def raising(error: BaseException) -> Callable[..., Any]:
             "unknown-layer",
             "no such layer",
         ),
+        (OSError(errno.ENAMETOOLONG, "Too long", "x" * 300), 2, "path", "x…: Too long"),
         (errors.MachineError("the disk is full"), 3, "MachineError", "the disk is full"),
         (errors.TrainingError("the loss is NaN"), 4, "TrainingError", "the loss is NaN"),
         (errors.Stopped("stopped by SIGUSR1", 75), 75, "stopped", "stopped by SIGUSR1"),
@@ -154,8 +155,31 @@ def test_more_problems_than_fit_are_counted(selfsup: Callable[..., Any]) -> None
     wrong = [word for i in range(30) for word in ("--set", f"nothing{i}=1")]
     told = selfsup("pretrain", "temporal", *wrong)
     lines = told.err.splitlines()
-    assert len(lines) == 21
-    assert lines[-1] == "selfsup: error: … and 10 more"
+    assert len(lines) == 20
+    assert lines[-1] == "selfsup: error: … and 11 more"
+
+
+@pytest.mark.parametrize("hint", [None, "do this"])
+@pytest.mark.parametrize("problems", [1, 2, 3, 20])
+def test_a_failure_is_told_in_twenty_lines(
+    capsys: pytest.CaptureFixture[str], problems: int, hint: str | None
+) -> None:
+    """Also where a message lists what belongs to it on lines of their own."""
+    listed = [f"problem {i}\n  " + "\n  ".join("abcdefgh") for i in range(problems)]
+    error = errors.InputError("it differs:\n  " + "\n  ".join(map(str, range(30))), hint=hint)
+    if problems > 1:
+        error.problems = listed  # type: ignore[attr-defined]
+    failure.tell(error, as_json=False, arguments=[])
+    lines = capsys.readouterr().err.splitlines()
+    last = lines.pop() if hint else None
+    assert last == (hint and f"selfsup: hint: {hint}")
+    if problems == 1:
+        assert lines[-1] == f"  … and {13 if hint else 12} more lines"
+    elif problems == 2:
+        assert lines[-1] == "  h"
+    else:
+        assert lines[-1] == f"selfsup: error: … and {problems - 2} more"
+    assert len(lines) == (20 - bool(hint) if problems < 2 else 18 + (problems > 2))
 
 
 def test_what_json_lacks_becomes_null() -> None:

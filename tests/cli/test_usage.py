@@ -17,8 +17,10 @@ from selfsup_cli.version import __version__
     ("line", "said"),
     [
         ("pretrian", "unknown command 'pretrian' (did you mean 'pretrain'?)"),
-        ("zzz", "unknown command 'zzz'; known are: pretrain, probe, retrieve, visualize, "),
-        ("transfer", "unknown command 'transfer'"),
+        ("zzz", "unknown command 'zzz'; known are: pretrain, transfer, predict, probe, "),
+        ("transfer", "missing task; known are: action, sync, order"),
+        ("transfer acton", "unknown task 'acton' (did you mean 'action'?)"),
+        ("predict", "missing argument 'DATA'"),
         ("--vresion", "unknown option '--vresion' (did you mean '--version'?)"),
         ("pretrain", "missing method; known are: temporal"),
         ("pretrain temporl", "unknown method 'temporl' (did you mean 'temporal'?)"),
@@ -99,9 +101,9 @@ def test_version(selfsup: Callable[..., Any]) -> None:
 @pytest.mark.parametrize(
     "line",
     ["", "pretrain", "pretrain temporal", "probe", "retrieve", "visualize", "visualize pretext",
-     "visualize pretext temporal", "runs", "runs list", "runs show", "runs resume", "presets",
-     "presets list", "presets show", "presets validate", "presets copy", "presets schema",
-     "doctor", "completion"],
+     "visualize pretext temporal", "visualize guided-backprop", "runs", "runs list", "runs show",
+     "runs resume", "presets", "presets list", "presets show", "presets validate", "presets copy",
+     "presets schema", "doctor", "completion"],
 )  # fmt: skip
 def test_help_anywhere(selfsup: Callable[..., Any], line: str) -> None:
     long, short = selfsup(*line.split(), "--help"), selfsup(*line.split(), "-h")

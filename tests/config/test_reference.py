@@ -30,18 +30,18 @@ def test_the_committed_page_is_the_generated_one(name: str, text: object) -> Non
 
 @pytest.mark.parametrize("job", JOBS)
 def test_the_reference_has_every_value_of_a_resolved_preset(job: str) -> None:
-    rows = {
-        line.split(" | ")[0].strip("| `"): line
-        for line in presets_text().splitlines()
-        if line.startswith("| `")
-    }
+    rows: dict[str, list[str]] = {}  # jobs may say different things of fields of one name
+    for line in presets_text().splitlines():
+        if line.startswith("| `"):
+            rows.setdefault(line.split(" | ")[0].strip("| `"), []).append(line)
     for path in resolve(job, env={}).origin:
         base = ".".join(part for part in path.split(".") if not part.isdecimal())
         known = [one for one in (base, base.replace("expect.", "expect[].")) if one in rows]
         assert known or base in ("method", "task"), path
     for option in options_of(JOBS[job]):
-        assert all(f"`{flag}`" in rows[option.path] for flag in option.flags)
-        assert option.help.replace("|", "\\|") in rows[option.path]
+        said = option.help.replace("|", "\\|")
+        own = [line for line in rows[option.path] if said in line]
+        assert any(all(f"`{flag}`" in line for flag in option.flags) for line in own), option.path
 
 
 @pytest.mark.parametrize("job", JOBS)

@@ -363,7 +363,7 @@ def test_memory_grows_with_names_and_counts_only(
     info = video.probe(clips[0])
     stat = clips[0].stat()
 
-    def quick(tasks: Iterator[Task], total: int, workers: int) -> Iterator[Finding]:
+    def quick(tasks: Iterator[Task], total: int, workers: int, _: Any) -> Iterator[Finding]:
         for task in tasks:
             yield Finding(task.place, task.path, stat.st_size, stat.st_mtime_ns, b"", info)
 

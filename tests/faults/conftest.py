@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
+from typing import Any
 
+import av
 import harness
+import numpy as np
 import pytest
 
 
@@ -33,6 +37,39 @@ def counted(
 def undisturbed(counted: tuple[Path, dict[str, int]]) -> Path:
     """A folder of runs with a pretraining `whole` that nobody disturbed."""
     return counted[0]
+
+
+@pytest.fixture(scope="session")
+def reference(
+    server: harness.Server, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[int, bool], dict[str, Any]]:
+    """What an undisturbed pretraining with a seed comes to, with its curves drawn or not."""
+
+    @cache
+    def content(seed: int, plain: bool) -> dict[str, Any]:
+        runs = tmp_path_factory.mktemp(f"seed-{seed}")
+        ended = server(harness.pretrain("whole", f"train.seed={seed}"), runs, plain=plain)
+        assert ended.status == 0, ended.said
+        return harness.content(runs / "whole")
+
+    return content
+
+
+@pytest.fixture(scope="session")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of small videos, two classes of three."""
+    folder = tmp_path_factory.mktemp("clips")
+    for number in range(6):
+        path = folder / "ab"[number % 2] / f"{number}.avi"
+        path.parent.mkdir(exist_ok=True)
+        with av.open(str(path), "w") as container:
+            stream: Any = container.add_stream("mpeg4", rate=25)
+            stream.height, stream.width, stream.pix_fmt = 24, 32, "yuv420p"
+            for at in range(6 + number):
+                image = np.random.default_rng([number, at]).integers(0, 255, (24, 32, 3), np.uint8)
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(image, "rgb24")))
+            container.mux(stream.encode(None))
+    return folder
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """Runs commands that are struck by faults, and compares what is left.
 
 `FAULT_KILLS` says how often each place is struck (default 3). `FAULT_SEED` seeds where; the seed is
-part of every failure's message. By hand, for an hour or two:
+part of every failure's message. By hand, for an hour:
 
     FAULT_KILLS=100 FAULT_SEED=1 python -m pytest tests/faults -n 2 --timeout 7200
 """
@@ -29,17 +29,27 @@ EXTRACT = "selfsup_cli.evaluation.cache:FeatureCache.write"
 CONCLUDE = "selfsup_cli.jobs.pretrain:_conclude"
 BEGIN = "selfsup_cli.runs.folder:Run._begin"
 # What reaches the disk: each of these calls is a place where a process may die.
-NAMES = ["os:fsync", "os:replace", "os:rename", "os:unlink", "os:mkdir"]
-DISK = ["os:write", *NAMES]
+NAMES = ["os:fsync", "os:replace", "os:rename", "os:unlink", "os:mkdir", "os:ftruncate"]
+DISK = ["os:write", "os:pwrite", *NAMES]
+# What a step consists of: reading videos, the passes of the network, the update, the metrics.
+INSIDE = [
+    "selfsup_cli.data.motion:MotionSource.read",
+    "torch.nn.functional:conv3d",
+    "torch.nn.functional:batch_norm",
+    "torch.nn.functional:linear",
+    "torch:Tensor.backward",
+    "torch.optim:AdamW.step",
+    "selfsup_cli.runs.metrics:JsonLines.append",
+]
 
 # Where a pretraining is killed: which events, and inside of what.
 PLACES: dict[str, tuple[list[str], str | None]] = {
-    "training": ([STEP], None),
+    "training": ([STEP, *INSIDE], None),
     "beginning": (DISK, BEGIN),
     "the content of a checkpoint": (["os:write"], SAVE),
     "the names of a checkpoint": (NAMES, SAVE),
     "reporting": (DISK, CONCLUDE),
-    "any write": (["os:write"], None),
+    "any write": (["os:write", "os:pwrite"], None),
     "any opening": (["os:open"], None),
 }
 
@@ -50,6 +60,7 @@ SETTINGS = (
     "network.width=0.125",
     "augment.resize=[16, 16]",
     "augment.crop=16",
+    "train.seed=0",
     "train.epochs=2",
     "train.max_steps=6",
     "train.batch_size=3",
@@ -110,8 +121,9 @@ class Server:
         *faults: Fault,
         broken: Sequence[str] = (),
         largest_file: int | None = None,
+        plain: bool = True,
     ) -> Ended:
-        """Run a command on the runs and the cache in `runs`."""
+        """Run a command on the runs and the cache in `runs`; with `plain` no curve is drawn."""
         streams = self.scratch / "streams.txt"
         counts = self.scratch / "streams.txt.counts"
         counts.unlink(missing_ok=True)
@@ -127,6 +139,7 @@ class Server:
             "faults": list(faults),
             "broken": list(broken),
             "largest_file": largest_file,
+            "plain": plain,
         }
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(request) + "\n")
@@ -158,6 +171,11 @@ def probe(name: str, start: str, *more: str) -> list[str]:
     ]  # fmt: skip
 
 
+def pack(clips: Path, out: Path) -> list[str]:
+    """The command line that packs small clips."""
+    return ["data", "pack", str(clips), str(out), "--size", "16x16", "--workers", "0"]
+
+
 def _sets(settings: Sequence[str]) -> list[str]:
     last = {setting.partition("=")[0]: setting for setting in settings}
     return [part for setting in last.values() for part in ("--set", setting)]
@@ -171,6 +189,35 @@ def counting(events: Sequence[str], within: str | None = None) -> Fault:
 def striking(events: Sequence[str], nth: int, do: str, within: str | None = None) -> Fault:
     """Does something at the `nth` of these events."""
     return {"events": list(events), "do": do, "nth": nth, "within": within}
+
+
+@dataclass(frozen=True)
+class Kill:
+    """Die at the `nth` event of the job of that `seed`: before it (in the middle, if it writes), or
+    after it (`do` is kill or kill-after).
+    """
+
+    seed: int
+    nth: int
+    do: str
+
+    def __str__(self) -> str:
+        return f"{self.do} at event {self.nth} of the job with seed {self.seed}"
+
+
+def kills(total: int, what: str, most: int = KILLS) -> Iterator[Kill]:
+    """`KILLS` different ones at `total` events: of one job, and where that has fewer, of others."""
+    assert total > 0, f"{what}: nothing there to strike"
+    wanted = min(KILLS, most)
+    draw = random.Random(f"{SEED} {what}")
+    chosen = [Kill(0, total, "kill"), Kill(0, 1, "kill")]
+    seed = 0
+    while len(chosen) < wanted:
+        more = [Kill(seed, n, do) for n in range(1, total + 1) for do in ("kill", "kill-after")]
+        draw.shuffle(more)
+        chosen += [kill for kill in more if kill not in chosen]
+        seed += 1
+    yield from sorted(chosen[:wanted], key=lambda kill: (kill.seed, kill.nth, kill.do))
 
 
 def places(total: int, what: str, most: int | None = None) -> Iterator[int]:

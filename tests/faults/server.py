@@ -38,6 +38,7 @@ MODULES = (
     "selfsup_cli.cli.work",
     "selfsup_cli.data.motion",
     "selfsup_cli.models.c3d",
+    "selfsup_cli.jobs.data",
     "selfsup_cli.jobs.pretrain",
     "selfsup_cli.jobs.probe",
     "selfsup_cli.jobs.retrieve",
@@ -109,8 +110,9 @@ class Fault:
             number = getattr(errno, self.argument)
             raise OSError(number, os.strerror(number))
         if self.do == "kill":
-            if event == "os:write":  # torn: half of it reaches the file
-                original(arguments[0], bytes(arguments[1])[: len(arguments[1]) // 2])
+            if event in ("os:write", "os:pwrite"):  # torn: half of it reaches the file
+                descriptor, data, *place = arguments
+                original(descriptor, bytes(data)[: len(data) // 2], *place)
             os.kill(os.getpid(), signal.SIGKILL)
         if self.do == "signal":
             os.kill(os.getpid(), signal.Signals[self.argument])
@@ -118,6 +120,11 @@ class Fault:
             worker = multiprocessing.active_children()[0]
             assert worker.pid is not None
             os.kill(worker.pid, signal.SIGKILL)
+        if self.do == "kill-after":
+            try:
+                original(*arguments, **settings)
+            finally:  # it may well raise, as unlink does where there is nothing
+                os.kill(os.getpid(), signal.SIGKILL)
         out = original(*arguments, **settings)
         if self.do == "nan":
             out["loss"] = out["loss"] * float("nan")
@@ -143,12 +150,25 @@ def work(request: dict[str, Any]) -> int:
     if (size := request.get("largest_file")) is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
     faults = [Fault(**fault) for fault in request["faults"]]
+    if request["plain"]:
+        _draw_nothing()
     for place in request.get("broken", ()):
         for defect in DEFECTS[place]:
             defect()
     status = main(request["arguments"])
     Path(request["streams"] + ".counts").write_text(json.dumps([f.count for f in faults]))
     return status
+
+
+def _draw_nothing() -> None:
+    """Curves as they are instead of a picture of them, which takes longer than all the rest."""
+    from selfsup_cli.runs import atomic
+    from selfsup_cli.visualization import curves
+
+    def draw(path: Path, own: list[Any], **settings: Any) -> None:
+        atomic.write_bytes(path, repr(own).encode())
+
+    curves.draw = draw  # type: ignore[assignment]
 
 
 def _forget_the_position() -> None:
@@ -182,8 +202,21 @@ def _write_in_place() -> None:
     """Checkpoints that are written where they stay, and believed."""
     from selfsup_cli.runs import atomic
 
-    atomic.temporary = lambda path: path  # type: ignore[assignment]
-    atomic._remove_if_idle = lambda part: False  # type: ignore[assignment]
+    atomic.temporary = lambda path: path
+    atomic._remove_if_idle = lambda part: False
+
+
+def _pack_in_place() -> None:
+    """Packs that have their name before they are whole."""
+    from selfsup_cli.data import pack_part
+
+    begin = pack_part.Part.__init__
+
+    def broken(self: pack_part.Part, target: Path, plan: dict[str, Any]) -> None:
+        begin(self, target, plan)
+        self.path = self.path.rename(target)
+
+    pack_part.Part.__init__ = broken  # type: ignore[method-assign]
 
 
 def _believe_everything() -> None:
@@ -205,6 +238,7 @@ DEFECTS: dict[str, tuple[Callable[[], None], ...]] = {
     "position": (_forget_the_position,),
     "optimizer": (_forget_the_optimizer,),
     "in place": (_write_in_place,),
+    "pack in place": (_pack_in_place,),
     "believing": (_believe_everything,),
 }
 

@@ -151,6 +151,16 @@ def test_damaged_features_are_made_again(
     assert found[0] == found[1]
 
 
+def test_features_that_nobody_checks_are_noticed(server: Server, copied: Path) -> None:
+    """Negative control: the same damage, believed, changes the result or ends the job."""
+    first = server(harness.probe("one", "whole"), copied)
+    assert first.status == 0, first.said
+    expected = harness.shards(copied)
+    harness.flip(_shard(copied), 0.45)
+    again = server(harness.probe("two", "whole"), copied, broken=["believing"])
+    assert again.status != 0 or harness.shards(copied) != expected
+
+
 def test_a_damaged_frame_index_is_built_anew(
     data_dir: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import harness
 import pytest
@@ -17,25 +20,30 @@ KILLED = [place for place in harness.PLACES if not place.startswith("any")]
 
 @pytest.mark.parametrize("place", KILLED)
 def test_a_killed_pretraining_ends_the_same(
-    server: Server, undisturbed: Path, events: dict[str, int], tmp_path: Path, place: str
+    server: Server,
+    reference: Callable[[int, bool], dict[str, Any]],
+    events: dict[str, int],
+    tmp_path: Path,
+    place: str,
 ) -> None:
     """Each time at another event of the place."""
-    expected = harness.content(undisturbed / "whole")
     struck, within = harness.PLACES[place]
-    for nth in harness.places(events[place], place):
-        hint = f"{place}, event {nth} of {events[place]}, FAULT_SEED={harness.SEED}"
-        runs = tmp_path / f"{nth}"
-        killed = server(
-            harness.pretrain("whole"), runs, harness.striking(struck, nth, "kill", within)
-        )
+    plain = place != "reporting"
+    for number, kill in enumerate(harness.kills(events[place], place)):
+        hint = f"{place}: {kill}, of {events[place]}; FAULT_SEED={harness.SEED}"
+        runs = tmp_path / f"{number}"
+        command = harness.pretrain("whole", f"train.seed={kill.seed}")
+        fault = harness.striking(struck, kill.nth, kill.do, within)
+        killed = server(command, runs, fault, plain=plain)
         assert killed.status == -signal.SIGKILL, f"{hint}\n{killed.said}"
         checkpoints = Checkpoints(runs / "whole" / "checkpoints")
         assert all(checkpoints.problem(step) is None for step in checkpoints.steps()), hint
-        again = server(harness.pretrain("whole"), runs)
+        again = server(command, runs, plain=plain)
         assert again.status == 0, f"{hint}\n{again.said}"
-        assert harness.content(runs / "whole") == expected, hint
+        assert harness.content(runs / "whole") == reference(kill.seed, plain), hint
         assert Run.open(runs / "whole").problems() == [], hint
         assert harness.temporaries(runs) == [], hint
+        shutil.rmtree(runs)
 
 
 def test_killed_in_every_step_it_ends_the_same(
@@ -81,24 +89,100 @@ def test_checkpoints_written_in_place_are_noticed(server: Server, tmp_path: Path
     assert "run.json is damaged" in again.said
 
 
-def test_a_killed_extraction_ends_the_same(
-    server: Server, undisturbed: Path, tmp_path: Path, copied: Path
+@pytest.mark.parametrize(
+    ("place", "struck", "within"),
+    [("extraction", [*DISK, "os:open"], EXTRACT), ("probing", DISK, None)],
+)
+def test_a_killed_probing_ends_the_same(
+    server: Server,
+    undisturbed: Path,
+    tmp_path: Path,
+    copied: Path,
+    place: str,
+    struck: list[str],
+    within: str | None,
 ) -> None:
     command = harness.probe("probed", "whole")
-    whole = server(command, copied, harness.counting(DISK, EXTRACT))
+    whole = server(command, copied, harness.counting(struck, within))
     assert whole.status == 0, whole.said
     expected = harness.content(copied / "probed"), harness.shards(copied)
     assert len(expected[1]) >= 4
-    for nth in harness.places(whole.counts[0], "extraction"):
-        hint = f"extraction, event {nth} of {whole.counts[0]}, FAULT_SEED={harness.SEED}"
-        runs = tmp_path / f"{nth}"
+    for number, kill in enumerate(harness.kills(whole.counts[0], place)):
+        hint = f"{place}: {kill}, of {whole.counts[0]}; FAULT_SEED={harness.SEED}"
+        assert kill.seed == 0, "there are too few events"
+        runs = tmp_path / f"{number}"
         runs.mkdir()
         (runs / "whole").symlink_to(undisturbed / "whole")
-        killed = server(command, runs, harness.striking(DISK, nth, "kill", EXTRACT))
+        killed = server(command, runs, harness.striking(struck, kill.nth, kill.do, within))
         assert killed.status == -signal.SIGKILL, f"{hint}\n{killed.said}"
-        again = server(
-            command, runs, harness.counting(["selfsup_cli.evaluation.cache:build_shard"])
-        )
+        again = server(command, runs)
         assert again.status == 0, f"{hint}\n{again.said}"
         assert (harness.content(runs / "probed"), harness.shards(runs)) == expected, hint
+        assert Run.open(runs / "probed").problems() == [], hint
         assert harness.temporaries(runs) == [], hint
+        (runs / "whole").unlink()
+        shutil.rmtree(runs)
+
+
+def test_a_killed_packing_ends_the_same(server: Server, clips: Path, tmp_path: Path) -> None:
+    """A finished pack, or none yet, and the same in the end."""
+    events = [*DISK, "os:open"]
+    out = tmp_path / "expected" / "clips.h5"
+    out.parent.mkdir()
+    whole = server(harness.pack(clips, out), tmp_path / "runs", harness.counting(events))
+    assert whole.status == 0, whole.said
+    expected = out.read_bytes()
+    for number, kill in enumerate(harness.kills(whole.counts[0], "packing")):
+        hint = f"packing: {kill}, of {whole.counts[0]}; FAULT_SEED={harness.SEED}"
+        assert kill.seed == 0, "there are too few events"
+        folder = tmp_path / f"{number}"
+        folder.mkdir()
+        command, runs = harness.pack(clips, folder / "clips.h5"), folder / "runs"
+        killed = server(command, runs, harness.striking(events, kill.nth, kill.do))
+        assert killed.status == -signal.SIGKILL, f"{hint}\n{killed.said}"
+        found = folder / "clips.h5"
+        assert not found.exists() or found.read_bytes() == expected, hint
+        again = server(command, runs)
+        assert again.status == 0, f"{hint}\n{again.said}"
+        assert found.read_bytes() == expected, hint
+        assert [path.name for path in folder.glob("clips*")] == ["clips.h5"], hint
+        shutil.rmtree(folder)
+
+
+def test_a_pack_made_in_place_is_noticed(server: Server, clips: Path, tmp_path: Path) -> None:
+    """Negative control: a kill leaves half a pack under the name of a whole one."""
+    pack = tmp_path / "clips.h5"
+    fault = harness.striking(["os:pwrite"], 4, "kill")
+    killed = server(harness.pack(clips, pack), tmp_path / "runs", fault, broken=["pack in place"])
+    assert killed.status == -signal.SIGKILL, killed.said
+    assert pack.exists()
+    again = server(harness.pack(clips, pack), tmp_path / "runs")
+    assert again.status == 2, again.said
+
+
+def test_a_page_is_there_as_a_whole_or_not_at_all(server: Server, copied: Path) -> None:
+    command = ["report", "whole", "--out", str(copied / "page.html")]
+    events = [*DISK, "os:open"]
+    whole = server(command, copied, harness.counting(events))
+    assert whole.status == 0, whole.said
+    expected = (copied / "page.html").read_bytes()
+    for number, kill in enumerate(harness.kills(whole.counts[0], "page", most=2 * whole.counts[0])):
+        page = copied / "page.html"
+        page.write_text("older") if number % 2 else page.unlink()
+        killed = server(command, copied, harness.striking(events, kill.nth, kill.do))
+        assert killed.status == -signal.SIGKILL, f"{kill}\n{killed.said}"
+        assert not page.exists() or page.read_bytes() in (b"older", expected), kill
+        assert server(command, copied).status == 0, kill
+        assert page.read_bytes() == expected, kill
+
+
+def test_a_page_written_in_place_is_noticed(server: Server, copied: Path) -> None:
+    """Negative control: the kill that the test above begins with would leave half of it."""
+    page = copied / "page.html"
+    command = ["report", "whole", "--out", str(page)]
+    fault = harness.striking(["os:write"], 1, "kill")
+    killed = server(command, copied, fault, broken=["in place"])
+    assert killed.status == -signal.SIGKILL, killed.said
+    half = page.read_bytes()
+    assert server(command, copied).status == 0
+    assert half != page.read_bytes()

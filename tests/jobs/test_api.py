@@ -43,6 +43,8 @@ def test_the_page_on_python_runs(tmp_path: Path) -> None:
         'retrieve("first", data="motion")',
         f'retrieve("first", data="motion", settings={ {**small, "neighbours.clips": 1}!r})',
     )
+    tuned = {"fraction": 0.5, "train.max_steps": 2, "train.batch_size": 4, "clips.test": 1}
+    code = code.replace('{"fraction": 0.5}', repr({**small, **tuned}))
     script = tmp_path / "page.py"
     script.write_text(code)
     environment = {**os.environ, "SELFSUP_RUNS": str(tmp_path / "runs"), "OMP_NUM_THREADS": "1"}

@@ -97,6 +97,15 @@ def everything(**more: Any) -> Report:
     return Report(**{**facts, **more})
 
 
+def in_tables(said: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Numbers as pages show them where they are of several layers: one metric after the other."""
+    keys = [(m["task"], m["metric"]) for m in said]
+    tasks = list(dict.fromkeys(task for task, _ in keys))
+    return sorted(
+        said, key=lambda m: (tasks.index(m["task"]), keys.index((m["task"], m["metric"])))
+    )
+
+
 def picture(width: int = 40, height: int = 30, *, noise: bool = False) -> bytes:
     """A PNG, which barely compresses if it is `noise`."""
     pixels = np.zeros((height, width, 3), np.uint8)

@@ -102,7 +102,7 @@ def test_other_data_under_the_same_name_is_not_the_same() -> None:
     found = compare([one, other])
     assert shape(found) == [(["a"], [[10.0]]), (["b"], [[30.1]])]
     assert found.tables[0].notes() == ["b measured otherwise: data (test) x here, y there"]
-    assert dict(found.background) == {"data.data (test)": ("x", "y")}
+    assert dict(found.background) == {"fingerprint.data (test)": ("x", "y")}
     # What a probe was trained on belongs to the measure, what a network saw before does not.
     assert len(compare([one, side("b", samples.number(3), data=data("x", "b"))]).tables) == 2
     pretrained = [
@@ -248,6 +248,23 @@ def test_pages_have_the_numbers_of_the_json_and_nothing_harmful(tmp_path: Path) 
         for value in values_:
             assert f"{value:.1f}" in line.text or f"{value:.4g}" in line.text
     assert samples.EVIL_LINK in shown.text
+
+
+def test_the_page_says_why_numbers_stand_apart_and_cuts_hashes() -> None:
+    first, second = "ab" * 32, "cd" * 32
+    sides = [
+        side(name, samples.number(100), data=data(print_))
+        for name, print_ in (("a", first), ("b", second))
+    ]
+    apart = parse(compared_html.page(compare(sides)))
+    [settings], [numbers] = (apart.all("section", id=name) for name in ("settings", "numbers"))
+    assert "side by side only where the same thing was measured" in numbers.text
+    assert first not in settings.text
+    assert f"{first[:12]}…" in settings.text
+    alike = parse(
+        compared_html.page(compare([sides[0], side("b", samples.number(200), data=data(first))]))
+    )
+    assert "side by side only" not in alike.all("section", id="numbers")[0].text
 
 
 def values(row: Node) -> list[float]:

@@ -46,7 +46,7 @@ def exact(cell: Node) -> list[float]:
 
 def test_every_number_is_that_of_the_json(tmp_path: Path) -> None:
     report = samples.everything()
-    said = json.loads(report.to_json())["measurements"]
+    said = samples.in_tables(json.loads(report.to_json())["measurements"])
     root = parse(html.page(report, facts_of_a_run(tmp_path)))
     rows = list(rows_of(root, "numbers"))
     assert len(rows) == len(said)
@@ -86,11 +86,11 @@ def test_each_number_leads_to_its_protocol_and_to_what_is_printed() -> None:
             notes[term.attributes.get("id") or term.text] = said.text
     rows = list(rows_of(root, "numbers"))
     how = [row["how"].all("a")[0].attributes["href"] if "how" in row else None for row in rows]
-    assert how == ["#t1-A", "#t1-A", "#t1-A", "#t1-B", "#t1-A", None]
+    assert how == ["#t1-A", "#t1-A", "#t1-B", "#t1-A", None, None]
     assert (notes["t1-A"], notes["t1-B"]) == ("epochs 60", "epochs 5")
     assert "flip yes" in notes["protocol"] or "device cpu" in notes["protocol"]
     assert "per class" not in "".join(notes.values())
-    printed = [row["thesis"].all("a")[0].attributes["href"] for row in (rows[0], rows[2])]
+    printed = [row["thesis"].all("a")[0].attributes["href"] for row in (rows[0], rows[1])]
     assert [notes[str(href)[1:]] for href in printed] == [
         "thesis table 5.1; comparable",
         "thesis table 5.2; not comparable: epochs: 5",
@@ -215,6 +215,55 @@ def test_lines_are_told_apart_without_colour() -> None:
     css = html.html_parts._style()
     dashes = [re.search(rf"\.d{i} {{ stroke-dasharray: ([^;]+);", css) for i in range(1, 4)]
     assert len({found[1] for found in dashes if found}) == 3
+
+
+def test_chance_is_drawn_and_said_once() -> None:
+    ends = [(0.0, 0.2), (9.0, 0.6)]
+    given_ = {"x_label": "epoch", "y_label": "accuracy", "points": ends}
+    curves = [Curve(name="a", chance=0.25, **given_), Curve(name="b", chance=0.25, **given_)]
+    root = parse(html.page(samples.everything(curves=[*curves, Curve(name="c", **given_)])))
+    [panel] = root.all("svg", class_="panel")
+    [line] = panel.all("line", class_="chance")
+    rules = {node.attributes["y1"] for node in panel.all("line", class_="rule")}
+    assert line.attributes["y1"] == line.attributes["y2"] not in rules
+    assert line.text == "chance 0.25"
+    assert [node.text for node in root.all("ul", class_="legend")[0].all("li")] == [
+        "a 0.6", "b 0.6", "c 0.6", "chance 0.25",
+    ]  # fmt: skip
+
+
+def test_what_chance_is_stands_below_the_table() -> None:
+    def said(*what: str | None) -> list[str]:
+        rows = [
+            samples.number(100 + i, chance_is=one, metric=f"m{i}") for i, one in enumerate(what)
+        ]
+        root = parse(html.page(samples.everything(measurements=rows)))
+        [notes] = root.all("dl", class_="measured")
+        texts = [node.text for node in notes.children if isinstance(node, Node)]
+        return [
+            text for term, text in zip(texts[::2], texts[1::2], strict=True) if term == "chance"
+        ]
+
+    assert said(None, None) == []
+    assert said("a coin", "a coin") == ["a coin"]
+    assert said("a coin", "a die") == ["of m0: a coin; of m1: a die"]
+    assert said("a coin", "a die", "a die", "a die") == ["of m0: a coin; of all others: a die"]
+
+
+def test_metrics_of_several_layers_have_tables_of_their_own() -> None:
+    rows = [
+        samples.number(100, layer=layer, metric=metric)
+        for layer in ("conv1", "conv2")
+        for metric in ("top-1", "balanced")
+    ]
+    heads = [
+        [node.text for node in parse(html.page(samples.everything(measurements=own))).all("h3")][:2]
+        for own in (rows, rows[:2])
+    ]
+    assert heads[0] == [
+        f"linear probe · motion, test · {metric}" for metric in ("top-1", "balanced")
+    ]
+    assert heads[1][0] == "linear probe · motion, test"
 
 
 def test_points_say_their_values() -> None:

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from selfsup_cli.config.video import ClipAugmentation
-from selfsup_cli.transforms import clips as module
 from selfsup_cli.transforms.clips import augment, center
+from selfsup_cli.transforms.color import recolor
 
 
 def gen(seed: int = 0) -> torch.Generator:
@@ -149,7 +149,7 @@ def test_color_equals_its_statement_per_pixel(
     expected = pixel(values, (2 * b - 1) * 32 / 255, 0.5 + s, order < 0.5)
     if grey < 0.2:
         expected = [0.299 * expected[0] + 0.587 * expected[1] + 0.114 * expected[2]] * 3
-    assert module._recolor(x, u).flatten().tolist() == pytest.approx(expected, abs=1e-5)
+    assert recolor(x, u).flatten().tolist() == pytest.approx(expected, abs=1e-5)
 
 
 @pytest.mark.parametrize("color", ["clip", "frame"])

@@ -54,6 +54,16 @@ def test_curves_with_one_label_share_a_panel(tmp_path: Path, panels: list[Any]) 
         assert image.getpixel((0, 0))[:3] == (255, 255, 255)
 
 
+def test_chance_is_a_dashed_line_with_a_name(tmp_path: Path, panels: list[Any]) -> None:
+    both = [curve(name, "accuracy").model_copy(update={"chance": 0.25}) for name in "ab"]
+    draw(tmp_path / "c.png", [*both, curve("lr", "learning rate")])
+    dashed = [line for line in panels[0].lines if line.get_linestyle() == "--"]
+    assert [list(line.get_ydata()) for line in dashed] == [[0.25, 0.25]]
+    names = [text.get_text() for text in panels[0].get_legend().get_texts()]
+    assert names == ["a", "b", "chance 0.25"]
+    assert len(panels[1].lines) == 1
+
+
 @pytest.mark.parametrize("count", [0, 1, 4, 11])
 def test_any_number_of_panels(tmp_path: Path, panels: list[Any], count: int) -> None:
     own = [curve(f"c{i}", f"y{i}", n=1 if i == 0 else 9) for i in range(count)]

@@ -7,9 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
-from PIL import Image, ImageColor
+from PIL import Image, ImageColor, ImageDraw
 
 from selfsup_cli.errors import InputError
 from selfsup_cli.visualization import sheets
@@ -20,8 +18,6 @@ from selfsup_cli.visualization.sheets import (
     Shot,
     Source,
     contact_sheet,
-    fitted,
-    plain,
     retrieval_sheet,
 )
 
@@ -40,13 +36,13 @@ HOSTILE = [
 def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """All text that is drawn, in order."""
     texts: list[str] = []
-    text = sheets.ImageDraw.ImageDraw.text
+    text = ImageDraw.ImageDraw.text
 
     def remember(self: Any, at: Any, string: str, *args: Any, **kwargs: Any) -> None:
         texts.append(string)
         text(self, at, string, *args, **kwargs)
 
-    monkeypatch.setattr(sheets.ImageDraw.ImageDraw, "text", remember)
+    monkeypatch.setattr(ImageDraw.ImageDraw, "text", remember)
     return texts
 
 
@@ -213,24 +209,3 @@ def test_the_same_content_gives_the_same_bytes(tmp_path: Path) -> None:
 def test_a_place_that_does_not_exist_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="nowhere"):
         contact_sheet(tmp_path / "nowhere" / "s.png", [], title="t")
-
-
-@given(text=st.text(max_size=60), room=st.integers(20, 400))
-def test_text_is_shortened_to_its_room_and_keeps_its_ends(text: str, room: int) -> None:
-    font = sheets._font(13, False)
-    text = plain(text)
-    out = fitted(text, room, font)
-    assert font.getlength(out) <= room
-    if out != text:
-        start, _, end = out.partition("…")
-        assert text.startswith(start)
-        assert text.endswith(end)
-        longer = sheets._cut(text, len(start) + len(end) + 1)
-        assert font.getlength(longer) > room
-
-
-@given(st.text(max_size=40))
-def test_plain_text_has_no_invisible_characters(text: str) -> None:
-    assert plain(text).isprintable()
-    assert len(plain(text)) == len(text)
-    assert plain(plain(text)) == plain(text)

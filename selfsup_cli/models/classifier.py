@@ -1,0 +1,230 @@
+"""A backbone with a head of its own: what a transfer trains, and `selfsup predict` runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+import torch.nn.functional as F
+from annotated_types import Ge, Le
+from pydantic import Field
+from torch import Tensor, nn
+
+from selfsup_cli.config.fields import Model
+from selfsup_cli.config.registry import FREEZES, unknown
+from selfsup_cli.errors import InputError
+from selfsup_cli.models.backbone import Backbone
+from selfsup_cli.models.heads import LinearHead
+from selfsup_cli.models.weights import (
+    Sidecar,
+    blank,
+    fill,
+    read_weights,
+    sidecar_path,
+    write_weights,
+)
+
+
+class HeadSpec(Model):
+    """How the head of a `Classifier` is built.
+
+    `linear`: one layer on what the backbone's own forward pass gives, so that the fully connected
+    layers of C3D are kept. `fc`: fully connected layers with `hidden` units on the convolutions, of
+    which they see every cell, or with `pooling` "max" maxima: of 2×2×2 cells, as C3D's own do, and
+    of 3×3 cells at stride 2 in images, as AlexNet's.
+    `compared` clips are seen at a time; of two, the difference of their features is classified.
+    """
+
+    kind: Literal["linear", "fc"]
+    outputs: int = Field(ge=2, le=1 << 20)
+    hidden: list[Annotated[int, Ge(1), Le(1 << 18)]] = Field([], max_length=8)
+    compared: Literal[1, 2] = 1
+    pooling: Literal["max", "none"] = "max"
+    xavier: bool = False
+
+
+class Classifier(nn.Module):
+    """Images or clips → logits, through a backbone of which some layers may stay as they are."""
+
+    def __init__(
+        self, backbone: Backbone, spec: HeadSpec, *, generator: torch.Generator | None = None
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head_spec = spec
+        self.frozen: tuple[str, ...] = ()
+        self._still: list[nn.Module] = []
+        if spec.kind == "linear":
+            self.hidden = nn.Sequential()
+            width = backbone.out_features
+        else:
+            width = convolutional_features(backbone, spec.pooling)
+            layers = []
+            for units in spec.hidden:
+                layers.append(FullyConnected(width, units, generator))
+                width = units
+            self.hidden = nn.Sequential(*layers)
+            for module in backbone.parts(backbone.embedding)[1]:
+                module.requires_grad_(False)  # never run, so never trained
+        self.last = LinearHead(width, spec.outputs, xavier=spec.xavier, generator=generator)
+
+    def freeze(self, what: str) -> Classifier:
+        """Keep layers as they are: `none`, `conv` (the convolutions) or a layer and all below it.
+
+        Batch norm of frozen layers uses its running statistics. Raises InputError for a layer that
+        the network lacks, or that a head on the convolutions would leave out.
+        """
+        backbone = self.backbone
+        if what not in FREEZES and what not in backbone.layers:
+            raise unknown("layer", what, (*FREEZES, *backbone.layers))
+        if what == "none":
+            return self
+        upto = backbone.embedding if what == "conv" else what
+        if self.head_spec.kind == "fc" and upto in _after(backbone, backbone.embedding):
+            raise InputError(
+                f"start.freeze: {what} lies above {backbone.embedding}, where the fresh fully "
+                "connected layers begin; freeze conv or a layer of it",
+                kind="freeze",
+            )
+        self.frozen = backbone.layers[: backbone.layers.index(upto) + 1]
+        self._still = backbone.parts(upto)[0]
+        for module in self._still:
+            module.requires_grad_(False)
+        return self.train(self.training)
+
+    def train(self, mode: bool = True) -> Classifier:
+        """Training mode, but for frozen layers."""
+        super().train(mode)
+        for module in self._still:
+            module.eval()
+        return self
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images float `[B·compared, 3, H, W]` or clips `[B·compared, 3, T, H, W]`, in [−1, 1] →
+        logits float32 `[B, outputs]`.
+
+        Those that are compared are adjacent.
+        """
+        backbone = self.backbone
+        if self.head_spec.kind == "linear":
+            x = backbone(x)
+        else:
+            found = backbone.features(x, [backbone.embedding])[backbone.embedding]
+            x = flattened(found, self.head_spec.pooling)
+            if self.head_spec.compared == 2:
+                first, second = x.reshape(-1, 2, x.shape[1]).unbind(1)
+                x = first - second
+            x = self.hidden(x)
+        logits: Tensor = self.last(x)
+        return logits.float()
+
+    def describe(self) -> dict[str, Any]:
+        """What a report says of the head."""
+        spec = self.head_spec
+        if spec.kind == "linear":
+            return {"head": "one linear layer on the network"}
+        sizes = ", ".join(str(units) for units in (*spec.hidden, spec.outputs))
+        what = "the difference of two clips at " if spec.compared == 2 else ""
+        images = self.backbone.input.kind == "image"
+        size = "3×3 cells at stride 2" if images else "2×2×2 cells"
+        cells = f", maxima of {size}" if spec.pooling == "max" else ""
+        where = f"{what}{self.backbone.embedding}{cells}"
+        return {"head": f"{len(spec.hidden) + 1} fully connected layers ({sizes}) on {where}"}
+
+
+class FullyConnected(nn.Module):
+    """A fully connected layer, batch norm and ReLU, as in the thesis' C3D (section 5.2.3)."""
+
+    def __init__(
+        self, in_features: int, out_features: int, generator: torch.Generator | None
+    ) -> None:
+        super().__init__()
+        self.linear = nn.Linear(in_features, out_features, bias=False, device="meta")
+        self.linear.to_empty(device="cpu")
+        nn.init.xavier_uniform_(self.linear.weight, generator=generator)
+        self.norm = nn.BatchNorm1d(out_features, momentum=0.025, eps=1e-3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.norm(self.linear(x)), inplace=True)
+
+
+def flattened(x: Tensor, pooling: str) -> Tensor:
+    """Activations `[B, C, (T,) H, W]` → `[B, D]`; "max": as the last pooling of C3D or AlexNet."""
+    if pooling == "max" and x.ndim == 5:
+        x = F.max_pool3d(x, 2, ceil_mode=True)
+    elif pooling == "max" and min(x.shape[2:]) >= 3:
+        x = F.max_pool2d(x, 3, 2)
+    return x.flatten(1)
+
+
+def convolutional_features(backbone: Backbone, pooling: str) -> int:
+    """The length D of the `flattened` convolutional features of what `backbone` eats."""
+    was = backbone.training
+    backbone.eval()
+    with torch.no_grad():
+        device = next(backbone.parameters()).device
+        x = torch.zeros(1, *backbone.input.shape, device=device)
+        found = backbone.features(x, [backbone.embedding])[backbone.embedding]
+    backbone.train(was)
+    return flattened(found, pooling).shape[1]
+
+
+def _after(backbone: Backbone, layer: str) -> tuple[str, ...]:
+    return backbone.layers[backbone.layers.index(layer) + 1 :]
+
+
+_FORMAT: Literal["selfsup.model/1"] = "selfsup.model/1"
+
+
+class _File(Sidecar):
+    format: Literal["selfsup.model/1"]
+    head: HeadSpec
+    task: str
+    classes: list[str]
+    clips: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained `Classifier`: the task it does, its answers, how its clips were taken."""
+
+    network: Classifier
+    task: str
+    classes: tuple[str, ...]
+    clips: dict[str, Any]
+    weights: str
+
+
+def save_classifier(path: Path | str, trained: Trained, trained_on: dict[str, Any]) -> str:
+    """Write weights and sidecar atomically; gives the SHA-256 of the weights in hex."""
+    network = trained.network
+    facts = {
+        "format": _FORMAT,
+        "spec": network.backbone.spec,
+        "head": network.head_spec.model_dump(mode="json"),
+        "task": trained.task,
+        "classes": list(trained.classes),
+        "clips": trained.clips,
+        "trained_on": trained_on,
+    }
+    return write_weights(path, network, facts)
+
+
+def load_classifier(path: Path | str) -> Trained:
+    """What `save_classifier` wrote, on the CPU, ready to be used.
+
+    Raises InputError, naming the file and what is wrong with it, as `load_backbone` does.
+    """
+    file, tensors = read_weights(path, _File)
+    if file.head.outputs != len(file.classes):
+        raise InputError(
+            f"{sidecar_path(path)} names {len(file.classes)} classes for {file.head.outputs} "
+            "outputs",
+            kind="weights",
+        )
+    network = Classifier(blank(path, file), file.head)
+    fill(path, network, tensors, f"{network.backbone.arch} with its head")
+    network.backbone.trained_on = file.trained_on
+    return Trained(network.eval(), file.task, tuple(file.classes), file.clips, file.weights.sha256)

@@ -1,0 +1,177 @@
+"""Experiments: the built-in ones are whole, and a mistake in one is told by line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from selfsup_cli.config import experiment_files
+from selfsup_cli.config.experiment import SCALES, Experiment
+from selfsup_cli.config.finding import builtin_root
+from selfsup_cli.config.problems import PresetError
+from selfsup_cli.errors import InputError
+
+GOOD = """\
+version: 1
+experiment: mine
+title: A test
+columns:
+  - key: top
+    head: Top
+    stage: probe
+    measured: {task: probe, metric: top-1 accuracy}
+stages:
+  - {name: pretrain, job: pretrain/temporal}
+  - {name: probe, job: probe, needs: [pretrain]}
+rows:
+  - {key: a, label: A}
+  - {key: b, label: B, use: {pretrain: random}}
+scales:
+  smoke:
+    about: little
+    cost: {hours: 1, machine: mine}
+    stages: [{name: pretrain, preset: temporal/c3d-motion}]
+findings:
+  - says: a is better
+    better: {pairs: [[a, b]], columns: [top]}
+"""
+
+
+def load(tmp_path: Path, text: str = GOOD) -> Experiment:
+    path = tmp_path / "mine.yaml"
+    path.write_text(text, encoding="utf-8")
+    return experiment_files.load(str(path))
+
+
+def problems(tmp_path: Path, text: str) -> list[str]:
+    with pytest.raises(PresetError) as caught:
+        load(tmp_path, text)
+    return [str(one).removeprefix(f"{tmp_path}/") for one in caught.value.problems]
+
+
+def test_the_built_in_experiments() -> None:
+    names = ["figure-5.4", "figure-5.5", "still-videos"]
+    names += ["table-5.1", "table-5.2", "table-5.3", "table-5.4"]
+    assert experiment_files.names({}) == names
+    for name in names:
+        found = experiment_files.load(name)
+        assert found.experiment == name
+        assert all(found.scale(scale) is not None for scale in SCALES)
+        for scale in SCALES:
+            at = found.scale(scale)
+            assert at is not None
+            # What is not the thesis' way is said, at every scale.
+            assert at.differs
+            assert at.about
+            assert (at.own_data is not None) == (scale != "paper")
+
+
+def test_short_names(tmp_path: Path) -> None:
+    assert experiment_files.load("5.1") == experiment_files.load("table-5.1")
+    env = {"SELFSUP_PRESET_PATH": str(tmp_path)}
+    (tmp_path / "paper").mkdir()
+    (tmp_path / "paper" / "mine.yaml").write_text(GOOD, encoding="utf-8")
+    assert experiment_files.load("mine", env).title == "A test"
+    assert experiment_files.names(env)[0] == "mine"
+    with pytest.raises(
+        InputError, match=r"unknown experiment 'table-51' \(did you mean 'table-5.1"
+    ):
+        experiment_files.load("table-51", {})
+
+
+def test_a_sound_experiment(tmp_path: Path) -> None:
+    found = load(tmp_path)
+    assert found.stage("probe").needs == ["pretrain"]
+    assert found.row("b").use == {"pretrain": "random"}
+    assert found.scale("paper") is None
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("title: A test", "titel: A test", "mine.yaml:3: titel: unknown key 'titel' (did you mean"),
+        (
+            "job: probe,",
+            "job: prob,",
+            "mine.yaml:9: stages: 'probe' is a job 'prob', which is none",
+        ),
+        ("needs: [pretrain]", "needs: [pretran]", "stages: 'probe' needs 'pretran', which is none"),
+        ("stage: probe", "stage: prob", "mine.yaml:4: columns: 'top' is of the stage 'prob'"),
+        ("use: {pretrain:", "use: {pretran:", "rows: 'b' uses something for 'pretran'"),
+        ("use: {pretrain: random}", "use: {pretrain: none}", "rows: 'b' uses for pretrain 'none'"),
+        ("label: A}", "label: A, set: {nothing: {}}}", "rows: 'a' sets something of 'nothing'"),
+        ("label: A}", "label: A, measured: {metrik: x}}", "rows: 'a' measures by 'metrik'"),
+        ("[{name: pretrain,", "[{name: nobody,", "scales: smoke speaks of the stage 'nobody'"),
+        ("[[a, b]]", "[[a, c]]", "findings: 'a is better' is about the row 'c'"),
+        ("columns: [top]", "columns: [tip]", "findings: 'a is better' is about the column 'tip'"),
+        ("key: b", "key: a", "rows: 'a' is there twice"),
+        ("key: b", "key: b/c", "rows.1.key: must be letters, digits, dots"),
+        ("better: {pairs: [[a, b]],", "better: {", "findings.0.better: names no rows to compare"),
+        ("job: pretrain/temporal", "needs: []", "stages: 'pretrain' needs either a job or someth"),
+        (
+            "job: pretrain/temporal}",
+            "job: pretrain/temporal, needs: [probe]}",
+            "stages: 'pretrain' needs itself: pretrain ← probe ← pretrain",
+        ),
+        ("about: little", "about: 3", "scales.smoke.about: must be text; got 3"),
+        ("{hours: 1,", "{", "mine.yaml:18: scales.smoke.cost.hours: is missing"),
+        ("label: A}", "label: A, set: 3}", "rows.0.set: must be a block of settings for each st"),
+        ("version: 1", "version: 2", "newer than this selfsup"),
+    ],
+)
+def test_mistakes_are_told_by_line(tmp_path: Path, old: str, new: str, said: str) -> None:
+    assert GOOD.count(old) >= 1
+    found = problems(tmp_path, GOOD.replace(old, new, 1))
+    assert any(said in one for one in found), found
+
+
+def test_a_finding_has_one_rule(tmp_path: Path) -> None:
+    more = GOOD + "    at_chance: {rows: [a], columns: [top]}\n"
+    assert "a finding has one rule" in problems(tmp_path, more)[0]
+
+
+def test_files_that_are_no_experiments(tmp_path: Path) -> None:
+    assert "no experiment" in problems(tmp_path, "3\n")[0]
+    assert "mine.yaml:2: " in problems(tmp_path, "a: 1\na: 2\n")[0]
+    with pytest.raises(PresetError, match="no such file"):
+        experiment_files.load(str(tmp_path / "absent.yaml"))
+
+
+def test_experiments_are_no_presets(tmp_path: Path) -> None:
+    from selfsup_cli.config.presets import list_presets
+
+    assert (builtin_root() / "paper" / "table-5.1.yaml").is_file()
+    assert not [one for one in list_presets({}) if "paper" in one.name]
+
+
+def test_table_5_1_pairs(tmp_path: Path) -> None:
+    """What is compared follows from the rows, written down by another rule here."""
+    found = experiment_files.load("table-5.1")
+    kinds: dict[str, tuple[frozenset[str], bool]] = {}
+    for row in found.rows:
+        settings: dict[str, Any] = row.set.get("pretrain", {})
+        if settings:
+            loss = settings["time.speed_loss"]
+            kinds[row.key] = (frozenset(settings["time.kinds"]), loss)
+    assert len(kinds) == 15
+    keys = {value: key for key, value in kinds.items()}
+    loss = {(keys[k, True], keys[k, False]) for k, on in keys if not on}
+    more = {
+        (keys[a, on], keys[b, on])
+        for a, on in keys
+        for b, also in keys
+        if on == also and b < a and len(a) == len(b) + 1
+    }
+    partners = {
+        (keys[frozenset({"speed", kind}), on], keys[frozenset({"speed", "random"}), on])
+        for kind in ("periodic", "warp")
+        for on in (True, False)
+    }
+    said = [one.better for one in found.findings]
+    for rule, expected in zip(said[:3], (loss, more, partners), strict=True):
+        assert rule is not None
+        assert set(rule.pairs) == expected
+        assert len(rule.pairs) == len(expected)
+        assert rule.columns == ["ucf101", "hmdb51"]

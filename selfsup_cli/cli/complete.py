@@ -51,9 +51,22 @@ def _runs() -> Iterator[str]:
             yield name
 
 
-def _presets(jobs: Sequence[str]) -> Iterator[str]:
+def _roots() -> list[str]:
     own = os.environ.get("SELFSUP_PRESET_PATH", "").split(os.pathsep)
-    for root in (*(os.path.expanduser(one) for one in own if one), packaged.folder("presets")):  # noqa: PTH111
+    return [*(os.path.expanduser(one) for one in own if one), packaged.folder("presets")]  # noqa: PTH111
+
+
+def _experiments() -> Iterator[str]:
+    for root in _roots():
+        try:
+            found = sorted(os.listdir(os.path.join(root, "paper")))
+        except OSError:
+            continue
+        yield from (name[:-5] for name in found if name.endswith(".yaml"))
+
+
+def _presets(jobs: Sequence[str]) -> Iterator[str]:
+    for root in _roots():
         for job in jobs:
             for folder, _, files in os.walk(os.path.join(root, job)):
                 inside = os.path.relpath(folder, root)
@@ -73,6 +86,7 @@ KINDS: dict[str, Callable[[], Iterable[str]]] = {
     "layers": registry.all_layers,
     "datasets": lambda: registry.DATASETS,
     "presets": lambda: _presets(registry.JOB_NAMES),
+    "experiments": _experiments,
     "runs": _runs,
     **{f"presets:{job}": _presets_of(job) for job in registry.JOB_NAMES},
 }

@@ -172,7 +172,11 @@ def _list_all(call: work.Call) -> None:
     from selfsup_cli.config.experiment import SCALES
 
     rows = [
-        [one["name"], *(_progress(one["scales"].get(scale)) for scale in SCALES), one["title"]]
+        [
+            one["name"],
+            *(_progress(one["scales"].get(scale)) for scale in SCALES),
+            one["problem"] or one["title"],
+        ]
         for one in found
     ]
     shown = [[console.plain(cell) for cell in row] for row in rows]

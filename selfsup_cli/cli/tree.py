@@ -83,6 +83,8 @@ METAVARS = {
     "NAME": Value(names="runs"),
     "OUTPUT,": Value(words=("embedding", "forward"), names="layers", many=True),
     "NAME|FILE": Value(names="presets", files=True),
+    "[EXPERIMENT]": Value(names="experiments", files=True),
+    "GLOB,": Value(),
 }
 ANYTHING_ELSE = Value(files=True)
 

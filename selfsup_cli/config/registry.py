@@ -100,6 +100,63 @@ DATASETS: dict[str, Dataset] = {
         "train.csv, val.csv (or validate.csv) and optionally test.csv with the columns label, "
         "youtube_id, time_start, time_end, and the clips train/[LABEL/]ID_000010_000020.mp4, val/…",
     ),
+    "scenes": Dataset("image", "built-in: objects whose class is how their parts are arranged"),
+    "facelike": Dataset("image", "built-in: aligned faces that are lit from one side, attributes"),
+    "cifar10": Dataset(
+        "image",
+        "CIFAR-10: 32×32 pixels, 10 classes",
+        "cifar-10-batches-bin/ or cifar-10-batches-py/, or their files, or train/CLASS/*.png and "
+        "test/CLASS/*.png",
+    ),
+    "cifar100": Dataset(
+        "image",
+        "CIFAR-100: 32×32 pixels, 100 classes",
+        "cifar-100-binary/ or cifar-100-python/, or their files, or train/CLASS/*.png and "
+        "test/CLASS/*.png",
+    ),
+    "stl10": Dataset(
+        "image",
+        "STL-10: 96×96 pixels, 10 classes, 100,000 images without labels",
+        "stl10_binary/ with train_X.bin, train_y.bin, test_X.bin, test_y.bin, unlabeled_X.bin, "
+        "class_names.txt and fold_indices.txt, or these files",
+    ),
+    "imagenet": Dataset(
+        "image",
+        "ImageNet (ILSVRC 2012): 1,000 classes",
+        "train/WNID/*.JPEG and val/WNID/*.JPEG, in the folder itself or in ILSVRC/Data/CLS-LOC/",
+    ),
+    "places": Dataset(
+        "image",
+        "Places205 or Places365: scenes",
+        "places365_train_standard.txt, places365_val.txt, categories_places365.txt, and the images "
+        "in data_256_standard/ and val_256/ (or data_large_standard/ and val_large/); or "
+        "train_places205.csv, val_places205.csv and images256/; or train/CLASS/*.jpg and "
+        "val/CLASS/*.jpg",
+    ),
+    "celeba": Dataset(
+        "image",
+        "CelebA: aligned faces, 40 attributes",
+        "img_align_celeba/*.jpg, list_attr_celeba.txt and list_eval_partition.txt (or .csv), in "
+        "the folder itself or in celeba/",
+    ),
+    "voc2007": Dataset(
+        "image",
+        "PASCAL VOC 2007: 20 classes, several an image",
+        "VOCdevkit/VOC2007/ or, in the folder itself, JPEGImages/*.jpg, Annotations/*.xml, "
+        "ImageSets/Main/trainval.txt and ImageSets/Main/test.txt",
+    ),
+    "voc2012": Dataset(
+        "image",
+        "PASCAL VOC 2012: 20 classes, several an image",
+        "VOCdevkit/VOC2012/ or, in the folder itself, JPEGImages/*.jpg, Annotations/*.xml, "
+        "ImageSets/Main/train.txt and ImageSets/Main/val.txt",
+    ),
+    "lsun": Dataset(
+        "image",
+        "LSUN: scenes, one LMDB a category",
+        "CATEGORY_train_lmdb/data.mdb and CATEGORY_val_lmdb/data.mdb, of as many categories as "
+        "are to be used",
+    ),
 }
 
 
@@ -127,7 +184,9 @@ class Transformation:
     crop. Those that `inpaint` need the inpainter.
     """
 
-    def __init__(self, at: Literal["canvas", "crop"], about: str, *, inpaints: bool = False):
+    def __init__(
+        self, at: Literal["canvas", "crop"], about: str, *, inpaints: bool = False
+    ) -> None:
         self.at: Literal["canvas", "crop"] = at
         self.about = about
         self.inpaints = inpaints

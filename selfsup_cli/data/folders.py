@@ -15,8 +15,7 @@ from selfsup_cli.data.listing import (
     Medium,
     check_classes,
     find_files,
-    held_out_rule,
-    hold_out,
+    held_out,
     none_found,
     only_split,
     unlabelled,
@@ -40,8 +39,7 @@ def folder(root: Path, data: Data, split: Split, labels: bool, medium: Medium = 
     if labels:
         listing = by_class_folder(listing, 1 if divided else 0, medium)
     if not divided:
-        listing = listing.take(hold_out(found.ids, split, data))
-        return listing if split == "all" else replace(listing, split_rule=held_out_rule(data))
+        return held_out(listing, split, data)
     parts = {"train": "train", "test": str(test)}
     if labels:
         classes = {

@@ -12,6 +12,10 @@ from torch.nn.functional import interpolate
 MAX_PIXELS = 64_000_000
 
 
+class UnscalableError(ValueError):
+    """What an image would be scaled to is more than there is room for, or nothing."""
+
+
 @dataclass(frozen=True)
 class Region:
     """The rows and columns of an upright image to cut out, and the `size` (H, W) to scale them to.
@@ -36,7 +40,8 @@ def region_of(sizing: Sizing, height: int, width: int) -> Region:
 
     None keeps it as it is, a number scales the shorter side to it (the longer one in proportion,
     rounded down), (H, W) scales to just that, and a function says it all by itself. Raises
-    ValueError for a region outside of the image or a size that nothing can hold.
+    `UnscalableError` for a size that nothing can hold, ValueError for a region outside of the
+    image.
     """
     if sizing is None:
         return Region(0, 0, height, width, (height, width))
@@ -58,7 +63,7 @@ def _checked(region: Region, height: int, width: int) -> Region:
         raise ValueError(f"{region} is not inside of {height}×{width} pixels")
     if min(region.size) < 1 or math.prod(region.size) > MAX_PIXELS:
         rows, columns = region.size
-        raise ValueError(f"{height}×{width} pixels cannot be scaled to {rows}×{columns}")
+        raise UnscalableError(f"{height}×{width} pixels cannot be scaled to {rows}×{columns}")
     return region
 
 

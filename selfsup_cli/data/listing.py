@@ -183,6 +183,14 @@ def held_out_rule(data: Data) -> str:
     return f"seeded {100 * data.test_share:g} % held out (seed {data.split_seed})"
 
 
+def held_out(listing: Listing, split: Split, data: Data) -> Listing:
+    """The files of `listing`, which has no split of its own, that belong to `split`."""
+    if split == "all":
+        return listing
+    part = listing.take(hold_out(listing.ids, split, data))
+    return replace(part, split_rule=held_out_rule(data))
+
+
 def unlabelled(where: Path, why: str, medium: Medium = VIDEOS) -> InputError:
     """The error for a labelled command on data without labels."""
     return InputError(

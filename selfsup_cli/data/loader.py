@@ -31,38 +31,63 @@ class ClipPlan:
 Plan = Callable[[int, torch.Generator], ClipPlan]
 
 
-class ClipDataset(Dataset[dict[str, Any]]):
-    """The K clips that `plan` makes of each video, as uint8 `[K, 3, T, H, W]`.
+class Samples(Protocol):
+    """What any source of samples has."""
 
-    Indexed by (epoch, position). A video that cannot be read is replaced by the next one that can;
-    the sample names what was bad. `size` (H, W) is the size frames are scaled to.
+    ids: Sequence[str]
+
+    def __len__(self) -> int: ...
+
+
+class SourceDataset(Dataset[dict[str, Any]]):
+    """Samples of a source, indexed by (epoch, position).
+
+    One that cannot be read is replaced by the next one that can; the sample names what was bad.
     """
 
     REPLACEMENTS = 32
+    MANY = "samples"
 
-    def __init__(self, source: ClipSource, plan: Plan, size: tuple[int, int], seed: int) -> None:
-        self.source = source
-        self.plan = plan
-        self.size = size
-        self.seed = seed
+    def __init__(self, samples: Samples) -> None:
+        self._samples = samples
 
     def __len__(self) -> int:
-        return len(self.source)
+        return len(self._samples)
 
     def __getitem__(self, key: Key) -> dict[str, Any]:
         epoch, position = key
         bad: list[tuple[str, str]] = []
-        for step in range(min(self.REPLACEMENTS, len(self.source))):
-            index = (position + step) % len(self.source)
+        for step in range(min(self.REPLACEMENTS, len(self))):
+            index = (position + step) % len(self)
             try:
                 return {**self._sample(epoch, index), "bad": bad}
             except BadMediaError as error:
-                bad.append((self.source.ids[index], error.reason))
+                bad.append((self._samples.ids[index], error.reason))
         raise TrainingError(
-            f"{len(bad)} videos in a row cannot be read, from {bad[0][0]} ({bad[0][1]}) on",
+            f"{len(bad)} {self.MANY} in a row cannot be read, from {bad[0][0]} ({bad[0][1]}) on",
             kind="bad-samples",
             hint="check where the data lies; list the files to leave out with --quarantine",
         )
+
+    def _sample(self, epoch: int, index: int) -> dict[str, Any]:
+        """Sample `index` of the source in an epoch; raises `BadMediaError`."""
+        raise NotImplementedError
+
+
+class ClipDataset(SourceDataset):
+    """The K clips that `plan` makes of each video, as uint8 `[K, 3, T, H, W]`.
+
+    `size` (H, W) is the size frames are scaled to.
+    """
+
+    MANY = "videos"
+
+    def __init__(self, source: ClipSource, plan: Plan, size: tuple[int, int], seed: int) -> None:
+        super().__init__(source)
+        self.source = source
+        self.plan = plan
+        self.size = size
+        self.seed = seed
 
     def randomness(self, epoch: int, index: int) -> torch.Generator:
         """From what the clips of a video in an epoch are drawn."""
@@ -82,12 +107,15 @@ class ClipDataset(Dataset[dict[str, Any]]):
 def collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Join samples: clips and their labels end to end, so that the K clips of a video are adjacent.
 
-    `clip` uint8 `[B·K, 3, T, H, W]`, labels int64 `[B·K]`, `index` int64 `[B]`, `bad` a list.
+    `clip` uint8 `[B·K, 3, T, H, W]`, labels int64 `[B·K]`, `index` int64 `[B]`, `bad` a list; of
+    images `image` uint8 `[B, 3, H, W]`, labels int64 `[B]` or uint8 `[B, A]`, `id` a list.
     """
     batch: dict[str, Any] = {"bad": [entry for sample in samples for entry in sample["bad"]]}
     for name in samples[0]:
         if name == "index":
             batch[name] = torch.stack([sample[name] for sample in samples])
+        elif name == "id":
+            batch[name] = [sample[name] for sample in samples]
         elif name != "bad":
             batch[name] = torch.cat([sample[name] for sample in samples])
     return batch

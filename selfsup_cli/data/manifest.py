@@ -18,8 +18,7 @@ from selfsup_cli.data.listing import (
     Listing,
     Medium,
     check_classes,
-    held_out_rule,
-    hold_out,
+    held_out,
     only_split,
     unlabelled,
 )
@@ -99,8 +98,7 @@ def manifest(
         codes = np.frombuffer(columns.codes, np.int64)
         listing = replace(listing, labels=number[codes], classes=classes)
     if not columns.parts:
-        listing = listing.take(hold_out(ids, split, data))
-        return listing if split == "all" else replace(listing, split_rule=held_out_rule(data))
+        return held_out(listing, split, data)
     parts = np.frombuffer(columns.parts, np.int8)
     test = _PARTS["test"] if (parts == _PARTS["test"]).any() else _PARTS["val"]
     if listing.labels is not None and listing.classes is not None:

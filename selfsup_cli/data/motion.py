@@ -18,12 +18,12 @@ import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import torch
 
+from selfsup_cli.data.drawing import Draws, balanced, clouds, grain
 from selfsup_cli.data.source import ClipSource, LeftOut, Split
 from selfsup_cli.randomness import derive, generator
 
@@ -42,6 +42,7 @@ TEMPO = 0.15  # period and way vary by up to this share
 RADIUS = (0.13, 0.24)  # of the shape, in sides of the frame
 GRAIN = 10.0  # standard deviation, in grey levels
 TURN = 2.0 * math.pi
+_CLOUDS = ((3, 45.0), (6, 31.5), (12, 22.5))  # cells, grey levels
 
 
 @dataclass(frozen=True)
@@ -109,24 +110,7 @@ CLASSES = tuple(LAWS)
 
 def law_of(seed: int, part: str, index: int) -> int:
     """Class of a video. Each run of as many videos as there are classes has every class once."""
-    block, place = divmod(index, len(CLASSES))
-    order = torch.randperm(len(CLASSES), generator=generator(seed, "motion", part, "laws", block))
-    return int(order[place])
-
-
-class _Draws:
-    """Numbers drawn one after the other for one video."""
-
-    def __init__(self, source: torch.Generator, count: int) -> None:
-        self._values = iter(torch.rand(count, generator=source, dtype=torch.float64).tolist())
-
-    def between(self, low: float, high: float) -> float:
-        return low + (high - low) * float(next(self._values))
-
-    def color(self, low: float, high: float) -> Floats:
-        """Float32 `[3, 1, 1, 1]`."""
-        values = [self.between(low, high) for _ in range(3)]
-        return np.asarray(values, np.float32).reshape(3, 1, 1, 1)
+    return balanced(len(CLASSES), index, seed, "motion", part, "laws")
 
 
 class Scene:
@@ -135,7 +119,7 @@ class Scene:
     def __init__(self, seed: int, part: str, index: int, side: int) -> None:
         law = CLASSES[law_of(seed, part, index)]
         source = generator(seed, "motion", part, index)
-        draw = _Draws(source, 40)
+        draw = Draws(source, 40)
         self.side = side
         self._law = LAWS[law]
         self._key = derive(seed, "motion", part, index, "grain")
@@ -156,7 +140,9 @@ class Scene:
         self._contrast = draw.color(-90.0, 90.0)
         self._frequency = draw.between(1.5, 4.0)
         self._waves = [(draw.between(0.0, TURN), draw.between(0.0, TURN)) for _ in range(2)]
-        self._background = _background(source, draw.color(67.0, 187.0)[..., 0], side)
+        self._background = np.clip(
+            clouds(source, _CLOUDS, side) + draw.color(67.0, 187.0)[..., 0], 12.0, 243.0
+        )
 
     def state(self, frames: NDArray[np.int64]) -> tuple[Floats, Floats, Floats, Floats]:
         """Place (x, y) and radius in sides of the frame, and angle in radians; each `[T]`."""
@@ -218,7 +204,7 @@ class Scene:
 
     def _add_grain(self, canvas: Floats, frames: NDArray[np.int64]) -> None:
         """Each frame gets its own stretch of one long noise, chosen by a hash of its number."""
-        noise = _grain()
+        noise = grain(GRAIN)
         size = canvas[:, 0].size
         mixed = np.uint64(self._key) + frames.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
         starts = (mixed >> np.uint64(20)) % np.uint64(len(noise) - size)
@@ -240,37 +226,6 @@ def _cos_multiple(k: int, cos: Floats) -> Floats:
     for _ in range(k - 1):
         before, now = now, 2 * cos * now - before
     return now
-
-
-def _background(source: torch.Generator, color: Floats, side: int) -> Floats:
-    """Smooth noise at three scales around `color`, seamless at the edges; float32 `[3, side, side]`
-    within 12 … 243."""
-    picture = np.zeros((3, side, side), np.float32)
-    for cells, strength in ((3, 45.0), (6, 31.5), (12, 22.5)):
-        values = torch.rand((3, cells, cells), generator=source).numpy() * 2 - 1
-        weights = _interpolation(cells, side)
-        picture += np.float32(strength) * (weights @ values @ weights.T)
-    return np.clip(picture + color, 12.0, 243.0)
-
-
-@lru_cache(maxsize=16)
-def _interpolation(cells: int, side: int) -> Floats:
-    """Weights `[side, cells]` that interpolate `cells` values on a ring smoothly."""
-    place = np.arange(side) * cells / side
-    cell = np.floor(place).astype(np.int64)
-    part = place - cell
-    weight = part * part * (3 - 2 * part)
-    weights = np.zeros((side, cells), np.float32)
-    weights[np.arange(side), cell % cells] += 1 - weight
-    weights[np.arange(side), (cell + 1) % cells] += weight
-    return weights
-
-
-@lru_cache(maxsize=1)
-def _grain() -> Floats:
-    """Gaussian noise in grey levels, with the half level that rounding to uint8 asks for."""
-    noise = torch.randn(1 << 21, generator=generator(0, "motion", "grain")).numpy()
-    return np.asarray(np.round(GRAIN * noise) + 0.5, np.float32)
 
 
 class MotionSource(ClipSource):

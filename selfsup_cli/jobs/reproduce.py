@@ -141,32 +141,35 @@ def script(
 
 
 def listing() -> list[dict[str, Any]]:
-    """All experiments, and how many of their stages are done at each scale."""
-    found = []
+    """All experiments, and how many of their stages are done at each scale.
+
+    One that cannot be read is listed with its `problem`.
+    """
+    found: list[dict[str, Any]] = []
     for name in experiment_files.names():
-        experiment = experiment_files.load(name)
-        scales = {}
-        for scale in SCALES:
-            at = experiment.scale(scale)
-            if at is not None:
-                laid = plan(experiment, scale)
-                done = sum(looks_done(stage) for stage in laid.stages.values())
-                cost = at.cost
-                scales[scale] = {
-                    "done": done,
-                    "stages": len(laid.stages),
-                    "hours": cost.hours,
-                    "machine": cost.machine,
-                }
-        found.append(
-            {
-                "name": name,
-                "title": experiment.title,
-                "rows": [row.key for row in experiment.rows],
-                "scales": scales,
+        try:
+            experiment = experiment_files.load(name)
+            scales = {
+                scale: _progress(plan(experiment, scale))
+                for scale in SCALES
+                if experiment.scale(scale) is not None
             }
-        )
+        except InputError as error:
+            problem = str(error).splitlines()[0]
+            found.append({"name": name, "title": "", "rows": [], "scales": {}, "problem": problem})
+            continue
+        rows = [row.key for row in experiment.rows]
+        one = {"name": name, "title": experiment.title, "rows": rows, "scales": scales}
+        found.append({**one, "problem": None})
     return found
+
+
+def _progress(laid: Plan) -> dict[str, Any]:
+    done = sum(looks_done(stage) for stage in laid.stages.values())
+    cost = laid.at.cost
+    return {
+        "done": done, "stages": len(laid.stages), "hours": cost.hours, "machine": cost.machine,
+    }  # fmt: skip
 
 
 def stages(

@@ -172,8 +172,8 @@ class _Crew:
     def _conclude(self, process: _Process) -> None:
         stage, took = process.stage, process.seconds
         failure = process.failure()
-        if failure is None and not state(stage, self.stages).done:
-            failure = Failure("its command ended well, but left no result", 1)
+        if failure is None and not (found := state(stage, self.stages)).done:
+            failure = Failure(found.problem or "its command ended well, but left no result", 1)
         if failure is not None:
             self.failed[stage.run] = failure
         said = "done" if failure is None else f"failed: {failure.reason}"

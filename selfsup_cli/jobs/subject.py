@@ -73,7 +73,7 @@ def require_kind(backbone: Backbone, kind: Kind, name: str) -> None:
     """Raise InputError unless the network, found under `name`, takes images or videos as asked."""
     if backbone.input.kind != kind:
         raise InputError(
-            f"{name} holds a {backbone.arch}, which takes {backbone.input.kind}s, not {kind}s",
+            f"{name} holds {backbone.arch}, which takes {backbone.input.kind}s, not {kind}s",
             kind="run-unfit",
         )
 

@@ -44,7 +44,9 @@ def keep(run: Run, task: ClipTask, start: Start, videos: Videos, steps: int) -> 
     }
     save_backbone(run.path / "backbone.safetensors", network.backbone, trained_on)
     clips = {"resize": list(task.augment.resize_to_evaluate), "crop": task.augment.crop}
-    trained = Trained(network, task.name, task.classes, clips | task.taken.model_dump(mode="json"), "")
+    trained = Trained(
+        network, task.name, task.classes, clips | task.taken.model_dump(mode="json"), ""
+    )
     return save_classifier(run.path / MODEL, trained, trained_on)
 
 

@@ -99,7 +99,8 @@ def _experiment(report: Report) -> Html:
             for row in block.rows
         ]
         shown.append(grid(block.title, ("row", *block.head[1:]), rows))
-        shown.append(el("p", [el("span", f"[{mark}] {text} ") for mark, text in block.notes]))
+        if block.notes:
+            shown.append(el("p", [el("span", f"[{mark}] {text} ") for mark, text in block.notes]))
     if said := brackets(report.table, report.measurements):
         shown.append(el("p", said, class_="grey"))
     if report.table.differs:

@@ -127,9 +127,7 @@ def _experiment(report: Report) -> list[str]:
     shown = ["## Beside the thesis"]
     for block in experiment_blocks(report.table, report.measurements):
         # The marks of what misses are ours: brackets that refer to nothing are just brackets.
-        rows = [
-            [escaped(row[0].text), *(cell.text for cell in row[1:])] for row in block.rows
-        ]
+        rows = [[escaped(row[0].text), *(cell.text for cell in row[1:])] for row in block.rows]
         shown += [f"**{escaped(block.title)}**", grid(block.head, rows, block.right)]
         shown.append("\n".join(f"- [{mark}]: {escaped(text)}" for mark, text in block.notes))
     if said := brackets(report.table, report.measurements):

@@ -104,7 +104,8 @@ def coinciding(
     size = (side, side) if means.warp is None else means.warp.size
     images = torch.rand(4, 3, *size, generator=generator(0, "coinciding")) * 2 - 1
     blank = torch.empty(0)
-    means = replace(means, inpainted=Inpainted(*[blank] * 5, images / 3, images / 2))
+    painted = Inpainted(blank, blank, blank, blank, blank, images / 3, images / 2)
+    means = replace(means, inpainted=painted)
     seen = {
         name: [
             TRANSFORMS[name](x, replace(means, g=generator(0, "coinciding", name)))

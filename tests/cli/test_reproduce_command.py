@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from selfsup_cli.config import experiment_files
+from selfsup_cli.config.experiment import ScaleName
 from selfsup_cli.jobs.reproduce_plan import plan
 from selfsup_cli.runs.lock import held_by
 from selfsup_cli.runs.run import Run
@@ -287,7 +288,8 @@ def test_every_printed_command_is_one_that_is_understood(
     transfer.transfer = jobs.job("transfer")  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, transfer.__name__, transfer)
     seen = set()
-    for name, scale in product(experiment_files.names({}), ("smoke", "paper")):
+    scales: tuple[ScaleName, ...] = ("smoke", "paper")
+    for name, scale in product(experiment_files.names({}), scales):
         for stage in plan(experiment_files.load(name), scale).stages.values():
             # Rows differ in how they are pretrained, and are typed alike in all else.
             kind = (name, scale, stage.run if stage.stage == "pretrain" else stage.stage)
@@ -344,12 +346,20 @@ def test_at_paper_scale_without_the_data(
     )
 
 
-def test_the_list(selfsup: Callable[..., Any]) -> None:
+def test_the_list(
+    selfsup: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     told = selfsup("reproduce", "--list")
     assert told.status == 0
     head, *lines = told.out.splitlines()
     assert head.split() == ["experiment", "smoke", "small", "paper", "about"]
     assert [line.split()[0] for line in lines] == experiment_files.names({})
+    (tmp_path / "paper").mkdir()
+    (tmp_path / "paper" / "mine.yaml").write_text("version: 1\n", encoding="utf-8")
+    monkeypatch.setenv("SELFSUP_PRESET_PATH", str(tmp_path))
+    told = selfsup("reproduce", "--list")
+    assert told.status == 0
+    assert "experiment: is missing" in told.out.splitlines()[1]
     told = selfsup("reproduce", "figure-5.5", "--list")
     assert [line.split()[:4] for line in told.out.splitlines()[1:]] == [
         ["temporal", "pretrain", "not", "begun"],

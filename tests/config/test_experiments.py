@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,9 @@ from selfsup_cli.config.experiment import SCALES, Experiment
 from selfsup_cli.config.finding import builtin_root
 from selfsup_cli.config.problems import PresetError
 from selfsup_cli.errors import InputError
+from selfsup_cli.jobs.reproduce_plan import plan
+
+ROOT = Path(__file__).resolve().parents[2]
 
 GOOD = """\
 version: 1
@@ -175,3 +179,23 @@ def test_table_5_1_pairs(tmp_path: Path) -> None:
         assert set(rule.pairs) == expected
         assert len(rule.pairs) == len(expected)
         assert rule.columns == ["ucf101", "hmdb51"]
+
+
+def test_the_page_says_what_the_files_say(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "reproduce.md").read_text(encoding="utf-8")
+    lines = [line for line in page.splitlines() if line.startswith("| `")]
+    assert {line.split("`")[1] for line in lines} == set(experiment_files.names({}))
+    for line in lines:
+        found = experiment_files.load(line.split("`")[1])
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        stages = len(plan(found, "smoke").stages)
+        hours = []
+        for scale in SCALES:
+            at = found.scale(scale)
+            assert at is not None
+            hours.append(f"{at.cost.hours:g} h")
+        assert cells[2:] == [f"{stages} stages, {hours[0]}", *hours[1:]]
+    (example,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    laid = plan(load(tmp_path, example), "small")
+    assert len(laid.stages) == 4
+    assert all(stage.identity for stage in laid.stages.values())

@@ -17,7 +17,7 @@ from PIL import Image
 from videos import write_video
 
 from selfsup_cli.config.blocks import VideoData
-from selfsup_cli.data import check, image_check, packing, processes, quarantine, video
+from selfsup_cli.data import check, image, image_check, packing, processes, quarantine, video
 from selfsup_cli.data.check import Checked, Leak, Task, Verdict, check_files, look_at
 from selfsup_cli.data.pack_check import check_pack
 from selfsup_cli.data.pack_layout import START, Coding
@@ -305,7 +305,7 @@ def test_bombs_are_not_lit(tmp_path: Path) -> None:
 def test_limits_of_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Image.new("RGB", (40, 50)).save(tmp_path / "a.png")
     assert image_check.examine(tmp_path / "a.png").unusual == ()
-    monkeypatch.setattr(image_check, "MAX_PIXELS", 1999)
+    monkeypatch.setattr(image, "MAX_PIXELS", 1999)
     with pytest.raises(BadMediaError, match="40×50 pixels are too many"):
         image_check.examine(tmp_path / "a.png")
 

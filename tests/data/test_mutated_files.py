@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import random
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,43 @@ def test_mutants_are_refused_counted_or_made_again(name: str, tmp_path: Path) ->
     noticed = outcome.ends["refused"] + outcome.ends["made again"]
     # With a checksum, what passes is damage to what means nothing: spaces, unused pages.
     assert noticed >= (0.8 * MUTANTS if KINDS[name].exact else 0.2 * MUTANTS), outcome.ends
+
+
+DEEP = b"[" * 100_000 + b"\n"
+FOUND: dict[str, Callable[[bytes], bytes]] = {
+    "UCF101 list": lambda data: data + b"a/\0.avi 1\n",
+    "UCF101 classes": lambda data: b"9" * 5000 + b" a\n" + data,
+    "CSV manifest": lambda data: data + b"a/\0.avi,run,train\n",
+    "Kinetics annotations": lambda data: data.replace(b",3,", b",1e999,"),
+    "quarantine": lambda data: data + DEEP,
+    "preset": lambda data: data + DEEP,
+    "sidecar": lambda data: DEEP,
+    "manifest of a checkpoint": lambda data: DEEP,
+    "manifest.json of a complete run": lambda data: DEEP,
+    "run.json of a complete run": lambda data: DEEP,
+    "report.json of a complete run": lambda data: DEEP,
+    "metrics.jsonl of an unfinished run": lambda data: data + DEEP,
+    "quarantine.jsonl of an unfinished run": lambda data: data + DEEP,
+}
+
+
+@pytest.mark.parametrize("name", FOUND)
+def test_what_once_was_no_clear_answer(name: str, tmp_path: Path) -> None:
+    path = KINDS[name].make(tmp_path)
+    KINDS[name].read(path)
+    path.write_bytes(FOUND[name](path.read_bytes()))
+    with pytest.raises(InputError) as caught:
+        KINDS[name].read(path)
+    assert str(caught.value).count("\n") < 20
+
+
+def test_a_frame_index_with_a_column_that_is_no_text(tmp_path: Path) -> None:
+    path = KINDS["frame index"].make(tmp_path)
+    whole = KINDS["frame index"].read(path)
+    data = path.read_bytes()
+    assert data.count(b"frames INTEGER") == 1
+    path.write_bytes(data.replace(b"frames INTEGER", b"fr\xf0mes INTEGER"))
+    assert KINDS["frame index"].read(path) == whole
 
 
 @given(data=st.binary(max_size=400), seed=st.integers(0, 2**32))

@@ -1,0 +1,94 @@
+"""Looks at every image of a source, wherever it lies, once and completely."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from functools import partial
+
+from selfsup_cli.config.images import ImageData
+from selfsup_cli.data import image_check, processes
+from selfsup_cli.data.check import PARTS, Checked, Verdict, compare
+from selfsup_cli.data.image_sets import opened
+from selfsup_cli.data.image_store import EncodedStore, Images
+from selfsup_cli.data.rendered import RenderedStore
+from selfsup_cli.data.source import QUARANTINED, Progress
+from selfsup_cli.errors import BadMediaError, InputError, MachineError
+
+
+def check_images(
+    data: ImageData, *, workers: int, progress: Progress | None = None
+) -> Checked:
+    """Decode all images of a registered dataset, of arrays or of shards.
+
+    `workers` processes do it (0: this one). `progress(done, total)` counts images. Raises
+    `InputError` for anything that is not data at all.
+    """
+    # Of stl10, all there is.
+    data = data.model_copy(update={"split": None, "part": "train+unlabeled"})
+    source = opened(data, "all", labels=False, workers=workers, progress=None)
+    if isinstance(source.store, RenderedStore):
+        raise InputError(f"{source.name} is rendered: there is nothing to check", kind="check")
+    verdicts = [
+        Verdict(out.id, "image", bad=out.reason)
+        for out in source.left_out
+        if not out.reason.startswith(QUARANTINED)
+    ]
+    total = len(source)
+    if progress is not None:
+        progress(0, total)
+    if not isinstance(source.store, EncodedStore):
+        workers = 0  # there is nothing to decode, and much to hand over
+    same: dict[str, list[str]] = defaultdict(list)
+    work, died = partial(_look_at, source), partial(_died, source)
+    for verdict in processes.each(work, died, iter(range(total)), total, workers):
+        verdicts.append(verdict)
+        if verdict.bad is None:
+            same[verdict.sha256].append(verdict.id)
+        if progress is not None:
+            progress(total - (total - len(verdicts) + len(source.left_out)), total)
+    checked = Checked(source.name, source.root, sorted(verdicts, key=lambda one: one.id))
+    checked.notes = list(source.notes)
+    parts: dict[str, set[str]] = {}
+    rule = ""
+    try:
+        for part in PARTS:
+            one = opened(data, part, labels=False, workers=workers, progress=None)
+            parts[part], rule = set(one.ids), one.split_rule
+    except InputError as error:
+        checked.notes.append(f"it cannot be divided into train and test: {error}")
+        rule = ""
+    compare(checked, same.values(), parts, rule)
+    return checked
+
+
+def _look_at(source: Images, place: int) -> Verdict:
+    """Decode one image completely. The same pixels have the same digest."""
+    name, height, width = source.ids[place], *source.sizes[place].tolist()
+    try:
+        if isinstance(source.store, EncodedStore):
+            data = source.store.stored(int(source.rows[place]), name)
+            picture = image_check.described(data, name)
+            return Verdict(
+                name,
+                "image",
+                unusual=picture.unusual,
+                bytes=len(data),
+                sha256=hashlib.sha256(data).hexdigest(),
+                width=picture.width,
+                height=picture.height,
+                codec=picture.format,
+            )
+        pixels = source.read(place).contiguous().numpy().tobytes()
+        digest = hashlib.sha256(pixels).hexdigest()
+        return Verdict(
+            name, "image", bytes=len(pixels), sha256=digest, width=width, height=height
+        )
+    except BadMediaError as error:
+        return Verdict(name, "image", bad=error.reason)
+    except MemoryError as error:
+        raise MachineError(f"not enough memory to look at {name}") from error
+
+
+def _died(source: Images, place: int) -> Verdict:
+    return Verdict(source.ids[place], "image", bad=processes.CRASHED)

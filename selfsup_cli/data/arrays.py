@@ -65,6 +65,19 @@ def open_arrays(
         raise InputError(f"{path} cannot be used: {error.reason}", kind="arrays") from None
 
 
+def is_arrays(path: Path) -> bool:
+    """Whether a file is an `.npz`, or HDF5 with one of the keys of images."""
+    if not path.is_file() or path.suffix.lower() not in SUFFIXES:
+        return False
+    if path.suffix.lower() == ".npz":
+        return True
+    try:
+        with opened(path) as file:
+            return any(images in file.keys for pairs in _KEYS.values() for images, _ in pairs)
+    except BadMediaError:
+        return False
+
+
 def probe(path: Path) -> Contents:
     """Read all of a file once; raises `BadMediaError` if it is damaged or holds no images."""
     with opened(path) as file:

@@ -11,6 +11,7 @@ from typing import Literal
 from selfsup_cli.config.blocks import VideoData
 from selfsup_cli.config.registry import DATASETS
 from selfsup_cli.data import files, image_check, listing, processes
+from selfsup_cli.data.folders import folder
 from selfsup_cli.data.ids import PackedIds
 from selfsup_cli.data.source import LeftOut, Progress, Split
 from selfsup_cli.errors import BadMediaError, InputError, MachineError
@@ -153,12 +154,7 @@ def _inventory(data: VideoData) -> _Inventory:
     if data.source not in (None, *DATASETS) and path.is_file() and path.suffix.lower() in kinds:
         # By its whole path, which is how a job on any folder above knows it too.
         return _Inventory(path.name, Path("/"), [str(path)])
-    try:
-        listed = files.listing_of(data, "all", labels=False)
-    except InputError as error:
-        if error.kind != "empty-folder":
-            raise
-        listed = listing.Listing(path.name, path, PackedIds(), "")
+    listed = _listed(data, "all")
     found = _Inventory(listed.name, listed.root, list(listed.ids), notes=list(listed.notes))
     if not path.is_file():
         under = listing.find_files(listed.root, kinds)
@@ -166,7 +162,7 @@ def _inventory(data: VideoData) -> _Inventory:
         found.others, found.unnamable = under.others, under.unnamable
         if not found.ids and not found.unnamable:
             raise listing.none_found(listed.root, under)
-    if len(listed.ids):
+    if len(listed.ids) > 1:
         _divide(found, data)
     known = set(found.ids)
     for name in sorted(set().union(*found.parts.values()) - known):
@@ -174,9 +170,25 @@ def _inventory(data: VideoData) -> _Inventory:
     return found
 
 
+def _listed(data: VideoData, split: Split) -> listing.Listing:
+    """The videos of `data`, or the images of a folder that has no videos."""
+    try:
+        return files.listing_of(data, split, labels=False)
+    except InputError as error:
+        if error.kind != "empty-folder":
+            raise
+    path = Path(data.source or "").expanduser().absolute()
+    try:
+        return folder(path, data, split, labels=False, medium=listing.IMAGES)
+    except InputError as error:
+        if error.kind != "empty-folder":
+            raise
+    return listing.Listing(path.name, path, PackedIds(), "")
+
+
 def _divide(found: _Inventory, data: VideoData) -> None:
     try:
-        listings = [files.listing_of(data, part, labels=False) for part in PARTS]
+        listings = [_listed(data, part) for part in PARTS]
     except InputError as error:
         found.notes.append(f"it cannot be divided into train and test: {error}")
         return

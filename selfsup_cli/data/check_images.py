@@ -5,20 +5,36 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from functools import partial
+from pathlib import Path
 
 from selfsup_cli.config.images import ImageData
+from selfsup_cli.config.registry import DATASETS
 from selfsup_cli.data import image_check, processes
+from selfsup_cli.data.arrays import is_arrays
 from selfsup_cli.data.check import PARTS, Checked, Verdict, compare
-from selfsup_cli.data.image_sets import opened
+from selfsup_cli.data.image_sets import SETS, opened
 from selfsup_cli.data.image_store import EncodedStore, Images
 from selfsup_cli.data.rendered import RenderedStore
+from selfsup_cli.data.shards import SUFFIX, shards_of
 from selfsup_cli.data.source import QUARANTINED, Progress
 from selfsup_cli.errors import BadMediaError, InputError, MachineError
 
 
-def check_images(
-    data: ImageData, *, workers: int, progress: Progress | None = None
-) -> Checked:
+def is_images(source: str | None) -> bool:
+    """Whether `--data SOURCE` means images that are no files in a folder of one's own."""
+    if source is None:
+        return False
+    if source in DATASETS:
+        return DATASETS[source].kind == "image"
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return bool(shards_of(source, path)) or any(
+            SETS[name].recognise(path) for name in ("cifar10", "cifar100", "stl10", "lsun")
+        )
+    return path.suffix.lower() == SUFFIX or is_arrays(path)
+
+
+def check_images(data: ImageData, *, workers: int, progress: Progress | None = None) -> Checked:
     """Decode all images of a registered dataset, of arrays or of shards.
 
     `workers` processes do it (0: this one). `progress(done, total)` counts images. Raises
@@ -41,12 +57,13 @@ def check_images(
         workers = 0  # there is nothing to decode, and much to hand over
     same: dict[str, list[str]] = defaultdict(list)
     work, died = partial(_look_at, source), partial(_died, source)
-    for verdict in processes.each(work, died, iter(range(total)), total, workers):
+    looked_at = processes.each(work, died, iter(range(total)), total, workers)
+    for done, verdict in enumerate(looked_at, 1):
         verdicts.append(verdict)
         if verdict.bad is None:
             same[verdict.sha256].append(verdict.id)
         if progress is not None:
-            progress(total - (total - len(verdicts) + len(source.left_out)), total)
+            progress(done, total)
     checked = Checked(source.name, source.root, sorted(verdicts, key=lambda one: one.id))
     checked.notes = list(source.notes)
     parts: dict[str, set[str]] = {}
@@ -64,7 +81,8 @@ def check_images(
 
 def _look_at(source: Images, place: int) -> Verdict:
     """Decode one image completely. The same pixels have the same digest."""
-    name, height, width = source.ids[place], *source.sizes[place].tolist()
+    name = source.ids[place]
+    height, width = source.sizes[place].tolist()
     try:
         if isinstance(source.store, EncodedStore):
             data = source.store.stored(int(source.rows[place]), name)
@@ -81,9 +99,7 @@ def _look_at(source: Images, place: int) -> Verdict:
             )
         pixels = source.read(place).contiguous().numpy().tobytes()
         digest = hashlib.sha256(pixels).hexdigest()
-        return Verdict(
-            name, "image", bytes=len(pixels), sha256=digest, width=width, height=height
-        )
+        return Verdict(name, "image", bytes=len(pixels), sha256=digest, width=width, height=height)
     except BadMediaError as error:
         return Verdict(name, "image", bad=error.reason)
     except MemoryError as error:

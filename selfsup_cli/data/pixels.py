@@ -102,12 +102,12 @@ class PixelStore:
     def read(self, row: int, name: str, size: Sizing) -> torch.Tensor:
         """See `ImageSource.read`."""
         try:
-            image = self.stored(row)
+            image = self.pixels(row)
             return framed(image, region_of(size, int(image.shape[1]), int(image.shape[2])))
         except (OSError, ValueError) as error:
             raise BadMediaError(name, f"it cannot be read ({error})") from error
 
-    def stored(self, row: int) -> torch.Tensor:
+    def pixels(self, row: int) -> torch.Tensor:
         """The image at place `row` of all, uint8 `[3,H,W]`."""
         import torch
 

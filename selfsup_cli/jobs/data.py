@@ -12,10 +12,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from selfsup_cli.config.blocks import VideoData
+from selfsup_cli.config.blocks import Data, VideoData
+from selfsup_cli.config.images import ImageData
 from selfsup_cli.config.temporal import TimeTransformations
 from selfsup_cli.data import packing, quarantine
 from selfsup_cli.data.check import Checked, Verdict, check_files
+from selfsup_cli.data.check_images import check_images, is_images
 from selfsup_cli.data.pack import is_pack, storage
 from selfsup_cli.data.pack_check import check_pack
 from selfsup_cli.data.pack_layout import Coding
@@ -42,11 +44,9 @@ def check(
     """
     path = Path("quarantine.jsonl") if out is None else out
     quarantine.check_replaceable(path)
-    look = check_pack if is_pack(data.source) else check_files
     with Progress(quiet=quiet) as progress:
-        checked = look(
-            data, workers=_workers(workers), progress=progress.counting("checking files")
-        )
+        counting = progress.counting("checking files")
+        checked = _checked(data, workers=_workers(workers), progress=counting)
     bad = checked.bad()
     if bad:
         quarantine.write(path, bad)
@@ -55,8 +55,18 @@ def check(
     return Outcome(data=_found(checked, path if bad else None))
 
 
+def _checked(data: VideoData, *, workers: int, progress: Callable[[int, int], None]) -> Checked:
+    if is_images(data.source):
+        shared = data.model_dump(include=set(Data.model_fields) - {"split"})
+        return check_images(ImageData(**shared), workers=workers, progress=progress)
+    look = check_pack if is_pack(data.source) else check_files
+    return look(data, workers=workers, progress=progress)
+
+
 def _found(checked: Checked, written: Path | None) -> dict[str, Any]:
-    videos = [one for one in checked.verdicts if one.kind == "video" and one.bad is None]
+    sound = [one for one in checked.verdicts if one.bad is None]
+    videos = [one for one in sound if one.kind == "video"]
+    shown = videos or sound
     return {
         "name": checked.name,
         "root": str(checked.root),
@@ -66,8 +76,8 @@ def _found(checked: Checked, written: Path | None) -> dict[str, Any]:
         "frames": _range(one.frames for one in videos),
         "seconds": _range(round(one.seconds, 3) for one in videos if one.seconds),
         "frames_per_second": _range(round(one.fps, 3) for one in videos if one.fps),
-        "sizes": _most_common(f"{one.width}×{one.height}" for one in videos),
-        "codecs": _most_common(one.codec for one in videos),
+        "sizes": _most_common(f"{one.width}×{one.height}" for one in shown),
+        "codecs": _most_common(one.codec for one in shown if one.codec),
         "clips": _clips(videos),
         "unusual": _by_reason(checked.verdicts),
         "duplicates": checked.duplicates,

@@ -391,7 +391,12 @@ def test_training_reaches_every_parameter(arch: str) -> None:
 
 def test_alexnet_compiles_as_one_graph() -> None:
     compiled = torch.compile(small("alexnet").train(), backend="eager", fullgraph=True)
-    assert torch.allclose(compiled(images(4)), small("alexnet").train()(images(4)), atol=1e-5)
+    try:
+        out = compiled(images(4))
+    finally:
+        # What was learned of the shape of images would make clips of any shape, which takes long.
+        torch.compiler.reset()
+    assert torch.allclose(out, small("alexnet").train()(images(4)), atol=1e-5)
 
 
 @pytest.mark.parametrize(("arch", "values", "message"), [

@@ -1,7 +1,8 @@
 """Learn visual representations without labels, and see what was learned.
 
 `pretrain`, `probe`, `retrieve` and `transfer` are the commands of that name as functions;
-`load_backbone` gives the network of a run. They are imported when they are first used, because torch takes seconds.
+`load_backbone` gives the network of a run. They are imported when they are first used, because
+torch takes seconds.
 """
 
 from __future__ import annotations

@@ -71,6 +71,7 @@ REGISTRIES = {
     "image-archs": Value(names="image-archs"),
     "layers": Value(names="layers"),
     "datasets": Value(names="datasets", files=True),
+    "image-datasets": Value(names="image-datasets", files=True),
     "freezes": Value(words=FREEZES, names="layers"),
     "runs": Value(words=("latest",), names="runs", files=True),
     "starts": Value(words=("latest", "random", "supervised"), names="runs", files=True),

@@ -26,7 +26,7 @@ class ImageData(Data):
         "voc2012, lsun, scenes, facelike), a folder of images or of tar shards, a CSV file of "
         "path,label[,split], arrays (.npz, .h5), shards (.tar), or a pack (.h5).",
         flag="--data,--dataset",
-        names="datasets",
+        names="image-datasets",
     )
     split: int | None = field(
         None,

@@ -29,6 +29,7 @@ from selfsup_cli.config.registry import (
     DATASETS,
     FREEZES,
     all_layers,
+    datasets,
     nearest,
     unfit_arch,
     unknown,
@@ -259,10 +260,10 @@ def _unknown_name(registry: str, name: str) -> str | None:
         known = [*FREEZES, *all_layers()] if registry == "freezes" else all_layers()
         if name not in known:
             return f"unknown layer '{short}'{nearest(short, known)}; known are {', '.join(known)}"
-    if registry == "datasets" and name not in DATASETS:
+    if registry in ("datasets", "image-datasets") and name not in DATASETS:
         is_path = os.sep in name or name in (".", "..") or os.path.exists(name)  # noqa: PTH110
         if not is_path:
-            known = list(DATASETS)
+            known = datasets("video" if registry == "datasets" else "image")
             return (
                 f"unknown dataset '{short}'{nearest(short, known)}; known are {', '.join(known)}, "
                 "and a folder or CSV file of your own by its path"

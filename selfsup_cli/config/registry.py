@@ -50,6 +50,11 @@ def archs(kind: Kind) -> list[str]:
     return [name for name, arch in ARCHS.items() if arch.kind == kind]
 
 
+def datasets(kind: Kind) -> list[str]:
+    """The names of the registered datasets of images, or of videos."""
+    return [name for name, dataset in DATASETS.items() if dataset.kind == kind]
+
+
 def find_arch(name: str) -> Arch | None:
     """The network of that name. Of timm's it is only said that they take images: whether there is
     one of that name, and what its layers are called, is asked where it is built."""

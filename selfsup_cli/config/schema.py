@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 
 from selfsup_cli.config.fields import Model, bare, declared, is_block
 from selfsup_cli.config.jobs import JOBS, discriminator
-from selfsup_cli.config.registry import DATASETS, FREEZES, TIMM, all_layers, archs
+from selfsup_cli.config.registry import FREEZES, TIMM, all_layers, archs, datasets
 
 DRAFT = "http://json-schema.org/draft-07/schema#"
 REFERENCE = "#/definitions/{model}"
@@ -107,7 +107,9 @@ def _property(info: FieldInfo, generated: dict[str, Any]) -> dict[str, Any]:
         case "image-archs":
             rule["anyOf"] = [{"enum": archs("image")}, {"pattern": f"^{TIMM}[a-z0-9_]+$"}]
         case "datasets":
-            rule["examples"] = list(DATASETS)
+            rule["examples"] = datasets("video")
+        case "image-datasets":
+            rule["examples"] = datasets("image")
         case "freezes":
             rule["enum"] = [*FREEZES, *all_layers()]
         case "layers":

@@ -12,6 +12,7 @@ from selfsup_cli.config.registry import DATASETS
 from selfsup_cli.data import image_check, processes
 from selfsup_cli.data.arrays import is_arrays
 from selfsup_cli.data.check import PARTS, Checked, Verdict, compare
+from selfsup_cli.data.image_pack import holds_images
 from selfsup_cli.data.image_sets import SETS, opened
 from selfsup_cli.data.image_store import EncodedStore, Images
 from selfsup_cli.data.rendered import RenderedStore
@@ -31,7 +32,7 @@ def is_images(source: str | None) -> bool:
         return bool(shards_of(source, path)) or any(
             SETS[name].recognise(path) for name in ("cifar10", "cifar100", "stl10", "lsun")
         )
-    return path.suffix.lower() == SUFFIX or is_arrays(path)
+    return path.suffix.lower() == SUFFIX or is_arrays(path) or holds_images(path)
 
 
 def check_images(data: ImageData, *, workers: int, progress: Progress | None = None) -> Checked:

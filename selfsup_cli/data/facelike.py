@@ -2,9 +2,9 @@
 
 Faces, all of them alike in where things are, lit from the same side: the thesis' example of data on
 which rotations can be told without looking at more than a corner (section 4.4, figure 4.5). The
-light falls from the upper left on skin, clothes and background alike, and what is rough is brighter
-on its lit side. Eight attributes, each of them there in half of the images and independent of all
-others, say what a representation knows of the face.
+light falls from the upper left on skin, clothes and background alike, and every little bump is
+brighter on its lit side. Eight attributes, each of them there in half of the images and independent
+of all others, say what a representation knows of the face.
 
 Every image is a pure function of (seed, part of the data, index).
 """
@@ -16,6 +16,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from selfsup_cli.data.drawing import Canvas, Draws, clouds, grain
 from selfsup_cli.randomness import derive, generator
@@ -31,8 +32,9 @@ ATTRIBUTES = (
     *("beard", "glasses", "hat", "long_hair", "narrow_face", "open_mouth", "raised_brows"),
     "smiling",
 )
-LIGHT = 28.0  # grey levels by which the lit corner is brighter than the middle
-ROUGH = 16.0  # and by which the lit side of what is rough is
+LIGHT = 34.0  # grey levels by which the lit edge is brighter than the middle
+BUMP = 42.0  # and by which the lit side of a bump is brighter than what is around it, at most
+BUMPS = 200  # on 64×64 pixels
 GRAIN = 5.0  # standard deviation, in grey levels
 _DRAWS = 64
 _CLOUDS = ((3, 16.0), (6, 10.0))  # cells, grey levels
@@ -55,8 +57,7 @@ def render(seed: int, part: str, index: int, side: int) -> NDArray[np.uint8]:
     y += 2.0 * pixels
     _draw(canvas, draw, has, x, y, pixels)
     canvas.picture += _light(side)
-    rough = clouds(source, ((side // 4, 1.0),), side)[:1]
-    canvas.picture += np.float32(ROUGH) * (rough - np.roll(rough, (-2, -1), (1, 2)))
+    canvas.picture += _bumps(source, side)
     return canvas.finished(grain(GRAIN), derive(seed, "facelike", part, index, "grain"))
 
 
@@ -121,6 +122,19 @@ def _color(draw: Draws, low: float, high: float, spread: float) -> Floats:
     """Float32 `[3, 1, 1]`: a level between `low` and `high`, each colour off by up to `spread`."""
     color: Floats = (draw.between(low, high) + draw.color(-spread, spread))[..., 0]
     return color
+
+
+def _bumps(source: torch.Generator, side: int) -> Floats:
+    """Small bumps all over, brighter above and darker below, `[1, side, side]`."""
+    count = BUMPS * side * side // 4096
+    draws = torch.rand((2, count), generator=source).numpy()
+    places = (draws[0] * (side * side)).astype(np.int64)
+    peaks = np.zeros(side * side, np.float32)
+    peaks[places] = np.float32(BUMP) * (np.float32(0.5) + np.float32(0.5) * draws[1])
+    bumps = peaks.reshape(1, side, side)
+    for axis in (1, 2):
+        bumps = bumps + np.roll(bumps, 1, axis)
+    return np.asarray(bumps - np.roll(bumps, (2, 1), (1, 2)))
 
 
 @lru_cache(maxsize=8)

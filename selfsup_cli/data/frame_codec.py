@@ -8,7 +8,7 @@ import numpy as np
 import simplejpeg
 import torch
 
-from selfsup_cli.data.pack_layout import Coding
+from selfsup_cli.data.pack_about import Coding
 
 # Half the resolution for colour, as videos have it themselves.
 _SUBSAMPLING = "420"

@@ -83,15 +83,19 @@ def read_bytes(path: Path, most: int = -1) -> bytes:
     Raises `BadMediaError` if it is empty, too large, or cannot be read.
     """
     try:
-        with os.fdopen(os.open(path, _READING), "rb") as file:
-            status = os.fstat(file.fileno())
+        descriptor = os.open(path, _READING)
+        try:
+            status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 raise BadMediaError(str(path), "it is no file")
             if status.st_size == 0:
                 raise BadMediaError(str(path), "the file is empty")
             if status.st_size > MAX_BYTES:
                 raise BadMediaError(str(path), "the file is too large for an image")
-            return file.read(most)
+            with os.fdopen(descriptor, "rb", closefd=False) as file:
+                return file.read(most)
+        finally:
+            os.close(descriptor)
     except FileNotFoundError as error:
         raise BadMediaError(str(path), "the file does not exist") from error
     except PermissionError as error:

@@ -12,9 +12,11 @@ from selfsup_cli.config.registry import DATASETS
 from selfsup_cli.data import array_sets, arrays, image_layouts, lsun, shards
 from selfsup_cli.data.folders import folder
 from selfsup_cli.data.image_files import open_image_files
+from selfsup_cli.data.image_pack import is_pack_file, open_image_pack
 from selfsup_cli.data.image_store import Images
 from selfsup_cli.data.listing import IMAGE_SUFFIXES, IMAGES
 from selfsup_cli.data.manifest import manifest
+from selfsup_cli.data.pack import SUFFIX as PACK
 from selfsup_cli.data.roots import check_kind, no_data, not_there, own_path, registered_root
 from selfsup_cli.data.source import Progress, Split
 from selfsup_cli.errors import InputError
@@ -125,6 +127,8 @@ def opened(
 def _own(name: str, path: Path, asked: Asked) -> Images:
     """Data of the user's own: a file, shards, or a folder."""
     kind = path.suffix.lower()
+    if path.is_file() and kind == PACK and is_pack_file(path):
+        return open_image_pack(path, asked.data, asked.split, labels=asked.labels)
     if path.is_file() and kind in arrays.SUFFIXES:
         return arrays.open_arrays(
             path, asked.data, asked.split, labels=asked.labels, progress=asked.progress

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,25 +47,37 @@ def _lmdb() -> Any:
     return lmdb
 
 
-@contextmanager
-def _opened(folder: Path) -> Iterator[Any]:
-    """An environment, opened to be read by this process alone."""
-    lmdb = _lmdb()
-    with lmdb.open(
+# A process must not open an environment twice, nor use one that it was born with. They are mapped
+# files: reading behind the end of one that has become shorter would end the process.
+_OPEN: dict[tuple[int, str], tuple[Any, tuple[int, int, int]]] = {}
+
+
+def _environment(folder: Path) -> Any:
+    """The LMDB in a folder, opened to be read by this process; BadMediaError if it is cut short."""
+    status = (folder / FILE).stat()
+    stamp = (status.st_ino, status.st_size, status.st_mtime_ns)
+    key = (os.getpid(), str(folder))
+    environment, known = _OPEN.get(key, (None, None))
+    if stamp == known:
+        return environment
+    if environment is not None:
+        environment.close()
+        del _OPEN[key]
+    environment = _lmdb().open(
         str(folder), readonly=True, lock=False, readahead=False, max_readers=1, create=False
-    ) as environment:
-        pages, size = environment.info()["last_pgno"] + 1, environment.stat()["psize"]
-        if pages * size > (folder / FILE).stat().st_size:
-            # It is mapped: reading beyond its end would end this process.
-            raise BadMediaError(str(folder / FILE), "it is cut short")
-        yield environment
+    )
+    if (environment.info()["last_pgno"] + 1) * environment.stat()["psize"] > status.st_size:
+        environment.close()
+        raise BadMediaError(str(folder / FILE), "it is cut short")
+    _OPEN[key] = (environment, stamp)
+    return environment
 
 
 def probe(path: Path) -> Records:
     """Find all images of a `data.mdb`; raises `BadMediaError` if it is damaged."""
     lmdb = _lmdb()
     try:
-        with _opened(path.parent) as environment, environment.begin(buffers=False) as reading:
+        with _environment(path.parent).begin() as reading:
             return noted(
                 Record(key.decode(), 0, value) for key, value in reading.cursor().iternext()
             )
@@ -76,20 +86,12 @@ def probe(path: Path) -> Records:
 
 
 class LmdbStore:
-    """Images in LMDBs, found by number of LMDB and key; a `Store`.
-
-    An environment must not go from one process to another: each opens its own.
-    """
+    """Images in LMDBs, found by number of LMDB (int64 `[N]`) and key; a `Store`."""
 
     def __init__(self, folders: list[Path], numbers: np.ndarray, keys: PackedIds) -> None:
         self._folders = folders
         self._numbers = numbers
         self._keys = keys
-        self._open: dict[int, Any] = {}
-        self._pid = os.getpid()
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_open": {}}
 
     def read(self, row: int, name: str, size: Sizing) -> torch.Tensor:
         """See `ImageSource.read`."""
@@ -97,23 +99,12 @@ class LmdbStore:
 
     def stored(self, row: int, name: str) -> bytes:
         """The bytes of the image at place `row`."""
-        lmdb = _lmdb()
-        if self._pid != os.getpid():
-            self._open, self._pid = {}, os.getpid()
-        number = int(self._numbers[row])
         try:
-            if number not in self._open:
-                self._open[number] = lmdb.open(
-                    str(self._folders[number]),
-                    readonly=True,
-                    lock=False,
-                    readahead=False,
-                    max_readers=1,
-                    create=False,
-                )
-            with self._open[number].begin() as reading:
+            with _environment(self._folders[self._numbers[row]]).begin() as reading:
                 data = reading.get(self._keys[row].encode())
-        except lmdb.Error as error:
+        except BadMediaError as error:
+            raise BadMediaError(name, error.reason) from error
+        except (_lmdb().Error, OSError) as error:
             raise BadMediaError(name, f"it cannot be read ({error})") from error
         if data is None:
             raise BadMediaError(name, "it is not there any more")

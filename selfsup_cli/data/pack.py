@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from selfsup_cli.config.blocks import VideoData
+from selfsup_cli.config.blocks import Data, VideoData
 from selfsup_cli.data import pack_layout, quarantine
 from selfsup_cli.data.fingerprint import fingerprint_of
 from selfsup_cli.data.ids import PackedIds
 from selfsup_cli.data.listing import held_out_rule, hold_out, unlabelled
-from selfsup_cli.data.pack_layout import START, Coding, Stamp, Tables
+from selfsup_cli.data.pack_about import Coding
+from selfsup_cli.data.pack_layout import START, Stamp, Tables
 from selfsup_cli.data.source import QUARANTINED, LeftOut, Split
 from selfsup_cli.errors import BadMediaError, InputError
 
@@ -39,7 +40,6 @@ class Frames:
 
     def __init__(self, path: Path, tables: Tables, places: pack_layout.Places) -> None:
         self.path = path
-        self.coding = tables.about.coding
         self._places = places
         self._first = np.concatenate([[0], np.cumsum(tables.frames)])
         self._descriptor: int | None = None
@@ -47,7 +47,7 @@ class Frames:
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_descriptor": None}
 
-    def read(self, name: str, video: int, frames: np.ndarray) -> torch.Tensor:
+    def read(self, name: str, video: int, frames: np.ndarray, coding: Coding) -> torch.Tensor:
         """Frames (int64 `[T]`, ascending) of the video at place `video`, uint8 `[3,T,H,W]`.
 
         Raises `BadMediaError`, about `name`, unless each of them is as it was stored.
@@ -55,9 +55,16 @@ class Frames:
         from selfsup_cli.data import frame_codec
 
         try:
-            return frame_codec.decode(self.coding, self._stored(video, frames))
+            return frame_codec.decode(coding, self._stored(video, frames))
         except (OSError, ValueError) as error:
             raise BadMediaError(name, f"its frames in the pack cannot be read ({error})") from error
+
+    def file(self, name: str, image: int) -> bytes:
+        """The file that is stored for the image at place `image`; raises `BadMediaError`."""
+        try:
+            return bytes(self._stored(image, np.zeros(1, np.int64))[0])
+        except (OSError, ValueError) as error:
+            raise BadMediaError(name, f"it cannot be read in the pack ({error})") from error
 
     def verify(self, name: str, video: int) -> None:
         """Compare all stored frames of a video with the SHA-256 that was taken of them."""
@@ -138,6 +145,7 @@ class PackSource:
         name: str,
         frames: Frames,
         tables: Tables,
+        coding: Coding,
         rows: np.ndarray,
         split: str,
         split_rule: str,
@@ -155,9 +163,10 @@ class PackSource:
         self.split_rule = split_rule
         self.left_out = left_out
         self.storage = storage(tables)
+        self.coding = coding  # in which size and quality the frames are stored
         self._frames = frames
         self._rows = rows
-        self._digests = _digests(tables, rows)
+        self._digests = digests_of(tables, rows)
         self.fingerprint = fingerprint_of(self._digests, self.labels, self.classes)
 
     def __len__(self) -> int:
@@ -180,18 +189,13 @@ class PackSource:
             )
         ascending = bool((frames[1:] > frames[:-1]).all())
         unique, inverse = (frames, None) if ascending else np.unique(frames, return_inverse=True)
-        images = self._frames.read(self.ids[i], int(self._rows[i]), unique)
-        if size is not None and size != self._frames.coding.size:
+        images = self._frames.read(self.ids[i], int(self._rows[i]), unique, self.coding)
+        if size is not None and size != self.coding.size:
             images = images.transpose(0, 1)
             images = interpolate(images, size, mode="bilinear", antialias=True).transpose(0, 1)
         if inverse is not None:
             images = images.index_select(1, torch.from_numpy(inverse))
         return images
-
-    @property
-    def coding(self) -> Coding:
-        """In which size and quality the frames are stored."""
-        return self._frames.coding
 
     def digest(self, i: int) -> bytes:
         """SHA-256 over the stored frames of video `i`, as it was when they were stored."""
@@ -242,39 +246,65 @@ def open_pack(data: VideoData, split: Split, *, labels: bool) -> PackSource:
     path = Path(data.source).expanduser().absolute()
     tables, places = pack_layout.read(path)
     about = tables.about
+    if not isinstance(about.coding, Coding):
+        raise InputError(
+            f"{path} is a pack of images, and this command reads videos", kind="wrong-dataset"
+        )
     if labels and about.classes is None:
         raise unlabelled(path, "what was packed into it had none")
+    good, rule, left_out = chosen(path, tables, data, split)
+    return PackSource(
+        about.name,
+        Frames(path, tables, places),
+        tables,
+        about.coding,
+        good,
+        split,
+        rule,
+        left_out,
+        labels=labels,
+    )
+
+
+def chosen(
+    path: Path, tables: Tables, data: Data, split: Split
+) -> tuple[np.ndarray, str, list[LeftOut]]:
+    """The places (int64) of what belongs to a split and can be used, who divided it, and the rest.
+
+    Raises `InputError` if there is no such split or nothing in it.
+    """
     rows, rule = _part(path, tables, data, split)
     good, left_out = _usable(tables, rows, data)
-    left_out[:0] = [LeftOut(name, reason) for name, reason in about.unnamable]
+    left_out[:0] = [LeftOut(name, reason) for name, reason in tables.about.unnamable]
     if not len(good):
+        what = "image" if tables.sizes is not None else "video"
         raise InputError(
-            f"no video of the {split} part of {path} can be used: nothing is left to read",
+            f"no {what} of the {split} part of {path} can be used: nothing is left to read",
             kind="empty-split",
         )
-    frames = Frames(path, tables, places)
-    return PackSource(about.name, frames, tables, good, split, rule, left_out, labels=labels)
+    return good, rule, left_out
 
 
-def _part(path: Path, tables: Tables, data: VideoData, split: Split) -> tuple[np.ndarray, str]:
+def _part(path: Path, tables: Tables, data: Data, split: Split) -> tuple[np.ndarray, str]:
     """The places of the videos of a split, and the phrase that says who divided them."""
     about = tables.about
     numbers = sorted(map(int, about.splits)) or [1]
-    if data.split not in numbers:
+    number = 1 if data.split is None else data.split
+    if number not in numbers:
         there = ", ".join(map(str, numbers))
         raise InputError(
-            f"split {data.split} does not exist in {path}; there is: {there}", kind="unknown-split"
+            f"split {number} does not exist in {path}; there is: {there}", kind="unknown-split"
         )
     if split == "all":
         return np.arange(len(tables.ids)), about.rule
     if not about.splits:
         return hold_out(tables.ids, split, data), held_out_rule(data)
-    parts = about.splits[str(data.split)]
+    parts = about.splits[str(number)]
     start, stop = parts.train if split == "train" else parts.test
     return tables.order[start:stop], parts.rule
 
 
-def _usable(tables: Tables, rows: np.ndarray, data: VideoData) -> tuple[np.ndarray, list[LeftOut]]:
+def _usable(tables: Tables, rows: np.ndarray, data: Data) -> tuple[np.ndarray, list[LeftOut]]:
     """Those of `rows` that can be read and are not in quarantine; and the others."""
     reasons: dict[str, str] = {}
     if data.quarantine is not None:
@@ -292,7 +322,7 @@ def _usable(tables: Tables, rows: np.ndarray, data: VideoData) -> tuple[np.ndarr
     return np.array(good, np.int64), left_out
 
 
-def _digests(tables: Tables, rows: np.ndarray) -> np.ndarray:
+def digests_of(tables: Tables, rows: np.ndarray) -> np.ndarray:
     """Digests (uint8 `[N,16]`) of names, frame counts and stored content."""
     kind = tables.about.coding.model_dump_json().encode()
     found = np.zeros((len(rows), 16), np.uint8)

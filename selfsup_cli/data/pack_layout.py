@@ -18,6 +18,10 @@ disk: it does not survive one that is full.)
 | `labels` | i8 [N] or [0] | index of each video's class |
 | `order` | i8 [M] | lists of videos that make up the parts of each split |
 | `about` | u1 | JSON: what it was made from and how (see `About`) |
+
+A pack of images is the same with images for videos, each of a single frame: an image file. Besides,
+it has `sizes`, i8 [N,2], their upright heights and widths; and `labels` is i8 [N·A] where images
+have A attributes.
 """
 
 from __future__ import annotations
@@ -30,16 +34,16 @@ import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import h5py
 import numpy as np
 from h5py import h5d, h5p, h5s, h5t
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
-from selfsup_cli.config.blocks import Size
 from selfsup_cli.data import hdf5
 from selfsup_cli.data.ids import PackedIds
+from selfsup_cli.data.pack_about import About, Coding, ImageCoding
 from selfsup_cli.errors import InputError
 
 START = 1 << 16
@@ -63,61 +67,7 @@ _FORMS: dict[str, hdf5.Form] = {
     "about": (np.dtype("u1"), (None,)),
 }
 
-Place = Annotated[int, Field(ge=0)]
-
-
-class _Plain(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class Parts(_Plain):
-    """One split: who made it, and where in `order` its two parts begin and end."""
-
-    rule: str
-    train: tuple[Place, Place]
-    test: tuple[Place, Place]
-
-
-class Coding(_Plain):
-    """How frames are stored: height and width, as JPEG of a quality (1 … 100) or raw."""
-
-    size: Size
-    encoding: Literal["jpeg", "raw"]
-    quality: Annotated[int, Field(ge=1, le=100)] | None
-
-    def __str__(self) -> str:
-        height, width = self.size
-        how = "raw" if self.quality is None else f"JPEG quality {self.quality}"
-        return f"{height}×{width}, {how}"
-
-
-class Loss(_Plain):
-    """What JPEG changed in a sample of frames, in grey levels of 255."""
-
-    mean: Annotated[float, Field(ge=0, le=255)]
-    largest: Annotated[int, Field(ge=0, le=255)]
-    frames: int
-
-
-class About(_Plain):
-    """What a pack was made from, and how.
-
-    `source` is the fingerprint of what was packed. `splits` are the divisions that the data brings
-    along, by their number; without any, it is divided by the seeded hash. `rule` is the phrase for
-    all of it. `reasons` says of each video that was left out (by its place) why; `unnamable` lists
-    files that have no proper name.
-    """
-
-    schema_: Literal["selfsup.pack/1"] = Field(alias="schema", default="selfsup.pack/1")
-    name: Annotated[str, Field(pattern=r"^[^/\x00]{1,255}$")]
-    source: str
-    coding: Coding
-    classes: tuple[str, ...] | None
-    rule: str
-    splits: dict[Annotated[str, Field(pattern="^[1-9][0-9]?$")], Parts]
-    reasons: dict[str, str]
-    unnamable: tuple[tuple[str, str], ...]
-    loss: Loss | None
+_IMAGE_FORMS = _FORMS | {"sizes": (np.dtype("<i8"), (None, 2))}
 
 
 @dataclass(frozen=True)
@@ -130,6 +80,7 @@ class Tables:
     digests: np.ndarray
     labels: np.ndarray
     order: np.ndarray
+    sizes: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -226,6 +177,9 @@ def around(tables: Tables, sizes: np.ndarray, checksums: np.ndarray) -> tuple[in
         "order": tables.order,
         "about": np.frombuffer(tables.about.model_dump_json(by_alias=True).encode(), np.uint8),
     }
+    forms = _FORMS
+    if tables.sizes is not None:
+        columns["sizes"], forms = tables.sizes, _IMAGE_FORMS
     with h5py.File(
         overlay, "w", alignment_threshold=_LEAST, alignment_interval=START, locking=False
     ) as file:
@@ -242,7 +196,7 @@ def around(tables: Tables, sizes: np.ndarray, checksums: np.ndarray) -> tuple[in
             # For those who look into the file with other tools.
             file[DATA].attrs["mean_error_grey_levels"] = tables.about.loss.mean
             file[DATA].attrs["largest_error_grey_levels"] = tables.about.loss.largest
-        for name, (dtype, _) in _FORMS.items():
+        for name, (dtype, _) in forms.items():
             if name != DATA:
                 column = np.asarray(columns[name]).astype(dtype, copy=False)
                 file.create_dataset(name, data=column, track_times=False)
@@ -278,7 +232,8 @@ def read(path: Path) -> tuple[Tables, Places]:
         data_end = _verified(fd, path, stamp.bytes)
         try:
             with hdf5.reading(path) as file:
-                hdf5.check_structure(file, _FORMS, stamp.bytes, contiguous=True)
+                forms = _IMAGE_FORMS if "sizes" in file else _FORMS
+                hdf5.check_structure(file, forms, stamp.bytes, contiguous=True)
                 tables = _tables(file)
                 places = Places(
                     data_end,
@@ -343,7 +298,9 @@ def _tables(file: h5py.File) -> Tables:
     except ValidationError as error:
         raise hdf5.StructureError(f"it cannot be understood: {error.errors()[0]['msg']}") from error
     found: Mapping[str, np.ndarray] = {
-        name: file[name][()] for name in ("frames", "digests", "labels", "order")
+        name: file[name][()]
+        for name in ("frames", "digests", "labels", "order", "sizes")
+        if name in file
     }
     frames, order = found["frames"], found["order"]
     videos, total = len(frames), len(file["checksums"])
@@ -359,17 +316,39 @@ def _tables(file: h5py.File) -> Tables:
         and int(frames.min()) >= 0
         # Summed as numbers without a limit: of int64, two large ones make a small one.
         and sum(frames.tolist()) == total
-        and (about.classes is None) == (len(found["labels"]) == 0)
-        and len(found["labels"]) in (0, videos)
-        and _within(found["labels"], len(about.classes or ()))
+        and _labels_agree(about, found["labels"], videos)
         and _within(order, videos)
         and all(place <= len(order) for place in listed)
         and all(p.train[0] <= p.train[1] and p.test[0] <= p.test[1] for p in about.splits.values())
-        and (about.coding.quality is None) == (about.coding.encoding == "raw")
+        and _coding_agrees(about.coding, found, videos)
     )
     if not agree:
         raise hdf5.StructureError("its tables contradict each other")
     return Tables(about=about, ids=ids, **found)
+
+
+def _labels_agree(about: About, labels: np.ndarray, videos: int) -> bool:
+    if about.attributes is not None:
+        several = len(about.attributes)
+        return about.classes is None and several * videos == len(labels) and _within(labels, 256)
+    if about.classes is None:
+        return not len(labels)
+    return len(labels) == videos and _within(labels, len(about.classes))
+
+
+def _coding_agrees(
+    coding: Coding | ImageCoding, found: Mapping[str, np.ndarray], videos: int
+) -> bool:
+    sizes = found.get("sizes")
+    if isinstance(coding, Coding):
+        return sizes is None and (coding.quality is None) == (coding.encoding == "raw")
+    return (
+        sizes is not None
+        and len(sizes) == videos
+        and bool((found["frames"] <= 1).all())
+        and bool((sizes[found["frames"] > 0] > 0).all())
+        and (coding.quality is None) == (coding.shorter is None)
+    )
 
 
 def _within(places: np.ndarray, end: int) -> bool:

@@ -20,7 +20,8 @@ from selfsup_cli.data import files, layouts, pack_layout, processes
 from selfsup_cli.data.files import FileSource
 from selfsup_cli.data.listing import Listing, held_out_rule, raise_missing
 from selfsup_cli.data.pack import is_pack
-from selfsup_cli.data.pack_layout import About, Coding, Loss, Parts, Tables
+from selfsup_cli.data.pack_about import About, Coding, Loss, Parts
+from selfsup_cli.data.pack_layout import Tables
 from selfsup_cli.data.pack_part import NOTHING, Compared, Part, Written, measured
 from selfsup_cli.data.roots import registered_root
 from selfsup_cli.data.source import Progress

@@ -119,7 +119,7 @@ class TarStore:
     def __init__(
         self, shards: list[Indexed], numbers: np.ndarray, offsets: np.ndarray, lengths: np.ndarray
     ) -> None:
-        self._shards = shards
+        self._shards = [(shard.path, shard.size, shard.mtime_ns) for shard in shards]
         self._numbers = numbers
         self._offsets = offsets
         self._lengths = lengths
@@ -140,7 +140,7 @@ class TarStore:
         """The bytes of the image at place `row`, as they lie in its shard."""
         length = int(self._lengths[row])
         try:
-            file = self._open(self._shards[self._numbers[row]])
+            file = self._open(*self._shards[self._numbers[row]])
             data = os.pread(file.descriptor, length, int(self._offsets[row]))
         except OSError as error:
             raise BadMediaError(name, error.strerror or str(error)) from error
@@ -152,11 +152,11 @@ class TarStore:
 class _Opened:
     """A shard that is open for as long as someone holds this."""
 
-    def __init__(self, shard: Indexed) -> None:
-        self.descriptor = os.open(shard.path, os.O_RDONLY | os.O_CLOEXEC)
+    def __init__(self, path: Path, size: int, mtime_ns: int) -> None:
+        self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         weakref.finalize(self, os.close, self.descriptor)
         status = os.fstat(self.descriptor)
-        self.unchanged = (status.st_size, status.st_mtime_ns) == (shard.size, shard.mtime_ns)
+        self.unchanged = (status.st_size, status.st_mtime_ns) == (size, mtime_ns)
 
 
 def shards_of(source: str, path: Path) -> list[Path] | None:

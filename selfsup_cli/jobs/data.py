@@ -15,12 +15,12 @@ import numpy as np
 from selfsup_cli.config.blocks import Data, VideoData
 from selfsup_cli.config.images import ImageData
 from selfsup_cli.config.temporal import TimeTransformations
-from selfsup_cli.data import packing, quarantine
+from selfsup_cli.data import packing, packing_images, quarantine
 from selfsup_cli.data.check import Checked, Verdict, check_files
 from selfsup_cli.data.check_images import check_images, is_images
 from selfsup_cli.data.pack import is_pack, storage
+from selfsup_cli.data.pack_about import Coding, ImageCoding
 from selfsup_cli.data.pack_check import check_pack
-from selfsup_cli.data.pack_layout import Coding
 from selfsup_cli.data.packing import Packed
 from selfsup_cli.engine import signals
 from selfsup_cli.engine.progress import Progress
@@ -164,24 +164,58 @@ def pack(
         raise InputError(f"{target}: a pack is an HDF5 file; give it a name that ends in .h5")
     encoding: Literal["jpeg", "raw"] = "raw" if quality is None else "jpeg"
     coding = Coding(size=size, encoding=encoding, quality=quality)
+    return _pack("videos", packing, data, coding, target, workers, quiet)
+
+
+def pack_images(
+    data: ImageData,
+    target: Path,
+    *,
+    shorter: int | None = None,
+    quality: int = 90,
+    workers: int | None = None,
+    quiet: bool = False,
+) -> Outcome:
+    """Store every image file that `data` names in the pack `target`, once it has been decoded.
+
+    Images whose shorter side is longer than `shorter` are scaled down to it and become JPEGs of
+    `quality` (1 … 100); all others, or all of them without `shorter`, are stored as they are. The
+    rest is as with videos (see `pack`).
+    """
+    if target.suffix.lower() != ".h5":
+        raise InputError(f"{target}: a pack is an HDF5 file; give it a name that ends in .h5")
+    coding = ImageCoding(shorter=shorter, quality=None if shorter is None else quality)
+    return _pack("images", packing_images, data, coding, target, workers, quiet)
+
+
+def _pack(
+    what: str,
+    how: Any,
+    data: Data,
+    coding: Coding | ImageCoding,
+    target: Path,
+    workers: int | None,
+    quiet: bool,
+) -> Outcome:
+    """Plan a pack and make it, by the functions of a module (`how`)."""
     with signals.catching() as stop, Progress(quiet=quiet) as progress:
 
-        def counting(what: str, kept: str) -> Callable[[int, int], None]:
-            return _stopping(stop, progress.counting(what), kept)
+        def counting(said: str, kept: str) -> Callable[[int, int], None]:
+            return _stopping(stop, progress.counting(said), kept)
 
-        plan = packing.plan(
+        plan = how.plan(
             data,
             coding,
             workers=_workers(workers),
-            progress=counting("indexing videos", "the index so far"),
+            progress=counting(f"indexing {what}", "the index so far"),
         )
         for out in plan.source.left_out:
             log.warning("left out: %s: %s", out.id, out.reason)
-        packed = packing.pack(
+        packed = how.pack(
             plan,
             target,
             workers=_workers(workers),
-            progress=counting("packing videos", "the videos packed so far"),
+            progress=counting(f"packing {what}", f"the {what} packed so far"),
         )
     return Outcome(text=_told(packed), data=_packed(packed))
 
@@ -200,19 +234,18 @@ def _stopping(
 def _packed(packed: Packed) -> dict[str, Any]:
     tables = packed.tables
     about = tables.about
+    what = "videos" if isinstance(about.coding, Coding) else "images"
     return {
         "pack": str(packed.path),
         "name": about.name,
-        "videos": int((tables.frames > 0).sum()),
+        what: int((tables.frames > 0).sum()),
         "frames": int(tables.frames.sum()),
         "left_out": [
             {"id": tables.ids[int(row)], "reason": reason} for row, reason in about.reasons.items()
         ],
         "classes": None if about.classes is None else len(about.classes),
         "splits": list(about.splits),
-        "size": list(about.coding.size),
-        "encoding": about.coding.encoding,
-        "quality": about.coding.quality,
+        **about.coding.model_dump(mode="json"),
         "error": None if about.loss is None else about.loss.model_dump(),
         "bytes": packed.bytes,
         "source_bytes": packed.source_bytes,
@@ -222,15 +255,18 @@ def _packed(packed: Packed) -> dict[str, Any]:
 
 def _told(packed: Packed) -> str:
     tables = packed.tables
-    videos, frames = int((tables.frames > 0).sum()), int(tables.frames.sum())
-    left_out = len(tables.ids) - videos
+    what = "videos" if isinstance(tables.about.coding, Coding) else "images"
+    done, frames = int((tables.frames > 0).sum()), int(tables.frames.sum())
+    left_out = len(tables.ids) - done
     ratio = packed.bytes / max(packed.source_bytes, 1)
+    size = f"{packed.bytes / 2**20:,.1f} MB"
     lines = [
         f"{storage(tables)}",
-        f"{videos} videos, {frames} frames"
-        + (f", {left_out} videos left out" if left_out else "")
-        + (f"; {packed.resumed} videos had been packed before" if packed.resumed else ""),
-        f"{packed.bytes / 2**20:,.1f} MB, {ratio:.1f} times the files",
+        f"{done} {what}"
+        + (f", {frames} frames" if what == "videos" else "")
+        + (f", {left_out} {what} left out" if left_out else "")
+        + (f"; {packed.resumed} {what} had been packed before" if packed.resumed else ""),
+        f"{size}, {ratio:.1f} times the files" if packed.source_bytes else size,
         str(packed.path),
     ]
     return "\n".join(lines)

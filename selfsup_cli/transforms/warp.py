@@ -157,7 +157,7 @@ def spline_displacement(points: Tensor, offsets: Tensor, height: int, width: int
         points = points.to(torch.float32)
         cells = _CELLS_CPU if points.device.type == "cpu" else _CELLS
         at_once = max(1, cells // (weights.shape[2] * height * width))
-        parts = zip(weights.split(at_once), points.split(at_once), strict=True)
+        parts = zip(torch.split(weights, at_once), torch.split(points, at_once), strict=True)
         moved = torch.cat([part @ _features(place, height, width) for part, place in parts])
     return moved.view(-1, 2, height, width)
 

@@ -24,7 +24,7 @@ from selfsup_cli.cli.tree import nodes
 from selfsup_cli.config.finding import everything
 from selfsup_cli.config.jobs import JOBS
 from selfsup_cli.config.packaged import folder
-from selfsup_cli.config.registry import DATASETS, JOB_NAMES, METHODS, TASKS, archs
+from selfsup_cli.config.registry import JOB_NAMES, METHODS, TASKS, archs, datasets
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPLETIONS = Path(folder("completions"))
@@ -57,7 +57,7 @@ CASES: dict[str, set[str]] = {
     "selfsup pretrain temporal --epochs ": set(),
     "selfsup pretrain temporal --epochs 3 --opt": {"--optimizer"},
     "selfsup pretrain temporal --no-com": {"--no-compile"},
-    "selfsup pretrain temporal --data ": {*DATASETS, *FILES_HERE},
+    "selfsup pretrain temporal --data ": {*datasets("video"), *FILES_HERE},
     "selfsup pretrain temporal --run ": set(RUNS),
     "selfsup pretrain temporal --set optim.lr": {"optim.lr"},
     "selfsup probe --from ": {"latest", *RUNS, *FILES_HERE},

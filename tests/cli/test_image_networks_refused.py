@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from conftest import Said
 
+from selfsup_cli.cli.complete import names
+from selfsup_cli.config.registry import ARCHS, archs, unfit_arch
 from selfsup_cli.jobs.subject import other_kind
 from selfsup_cli.models import build, save_backbone
 
@@ -69,3 +71,24 @@ def test_runs_with_another_kind_of_network_are_passed_over(
 ) -> None:
     reason = other_kind(arch, kind)  # type: ignore[arg-type]
     assert reason == (None if fits else f"its network {arch} does not take {kind}s")
+
+
+@pytest.mark.parametrize(("arch", "said"), [
+    ("alexnet", None), ("timm/convnext_tiny", None),
+    ("r3d", "r3d takes videos, not images; networks for images are alexnet, resnet18, resnet34, "
+            "resnet50 and any of timm's as timm/NAME"),
+    ("alexnett", "unknown network 'alexnett' (did you mean 'alexnet'?); known are alexnet, "),
+    ("timm/a:b", "unknown network 'timm/a:b'; known are "),
+    ("timm/", "unknown network 'timm/'"),
+])  # fmt: skip
+def test_what_is_wrong_with_a_network_of_images_is_one_sentence(
+    arch: str, said: str | None
+) -> None:
+    found = unfit_arch(arch, "image")
+    assert found is None if said is None else str(found).startswith(said)
+
+
+def test_each_network_is_offered_where_it_fits() -> None:
+    assert [*archs("video"), *archs("image")] == list(ARCHS)
+    assert names("archs") == archs("video")
+    assert names("image-archs") == [*archs("image"), "timm/"]

@@ -24,7 +24,7 @@ from selfsup_cli.config.finding import builtin_root
 from selfsup_cli.config.presets import resolve
 from selfsup_cli.data import packing
 from selfsup_cli.data.index import index_path
-from selfsup_cli.data.pack_layout import Coding
+from selfsup_cli.data.pack_about import Coding
 from selfsup_cli.data.source import open_source
 from selfsup_cli.engine.checkpoints import Checkpoints, read_tensors
 from selfsup_cli.errors import BadMediaError, InputError

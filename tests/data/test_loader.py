@@ -111,8 +111,8 @@ def test_workers_ignore_signals_that_are_meant_for_the_parent() -> None:
     dataset = ClipDataset(Numbers(), plan, (4, 6), seed=5)
     loader = EpochLoader(dataset, 12, batch_size=3, seed=5, workers=2)
     arriving = loader.epoch(0)
-    first = next(arriving)
+    first = [next(arriving), next(arriving)]  # one of each worker: both have begun
     for worker in loader._loader._iterator._workers:  # type: ignore[union-attr]
         for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
             os.kill(worker.pid, signum)
-    assert len([first, *arriving, *loader.epoch(1)]) == 8
+    assert len([*first, *arriving, *loader.epoch(1)]) == 8

@@ -28,7 +28,8 @@ from selfsup_cli.data import frame_codec, pack_layout, packing
 from selfsup_cli.data.files import FileSource
 from selfsup_cli.data.loader import ClipDataset, ClipPlan, EpochLoader
 from selfsup_cli.data.pack import PackSource
-from selfsup_cli.data.pack_layout import START, Coding
+from selfsup_cli.data.pack_about import Coding
+from selfsup_cli.data.pack_layout import START
 from selfsup_cli.data.pack_part import Part
 from selfsup_cli.data.source import ClipSource, LeftOut, open_source
 from selfsup_cli.errors import BadMediaError, InputError, MachineError

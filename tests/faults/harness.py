@@ -171,9 +171,10 @@ def probe(name: str, start: str, *more: str) -> list[str]:
     ]  # fmt: skip
 
 
-def pack(clips: Path, out: Path) -> list[str]:
-    """The command line that packs small clips."""
-    return ["data", "pack", str(clips), str(out), "--size", "16x16", "--workers", "0"]
+def pack(clips: Path, out: Path, seed: int = 0) -> list[str]:
+    """The command line that packs small clips; each `seed` in another quality."""
+    size = ["--size", "16x16", "--quality", str(90 - seed)]
+    return ["data", "pack", str(clips), str(out), *size, "--workers", "0"]
 
 
 def _sets(settings: Sequence[str]) -> list[str]:
@@ -193,8 +194,9 @@ def striking(events: Sequence[str], nth: int, do: str, within: str | None = None
 
 @dataclass(frozen=True)
 class Kill:
-    """Die at the `nth` event of the job of that `seed`: before it (in the middle, if it writes), or
-    after it (`do` is kill or kill-after).
+    """Die at the `nth` event of the job of that `seed` (0, 1, …).
+
+    Before the event, or in the middle of it if it writes; with `do` kill-after, after it.
     """
 
     seed: int

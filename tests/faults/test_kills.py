@@ -102,14 +102,25 @@ def test_a_killed_probing_ends_the_same(
     struck: list[str],
     within: str | None,
 ) -> None:
-    command = harness.probe("probed", "whole")
-    whole = server(command, copied, harness.counting(struck, within))
-    assert whole.status == 0, whole.said
-    expected = harness.content(copied / "probed"), harness.shards(copied)
-    assert len(expected[1]) >= 4
-    for number, kill in enumerate(harness.kills(whole.counts[0], place)):
-        hint = f"{place}: {kill}, of {whole.counts[0]}; FAULT_SEED={harness.SEED}"
-        assert kill.seed == 0, "there are too few events"
+    expected: dict[int, Any] = {}
+
+    def counted(seed: int) -> int:
+        """Events of the undisturbed job, of which each seed takes more clips."""
+        shutil.rmtree(copied / ".cache", ignore_errors=True)
+        command = harness.probe(f"probed-{seed}", "whole", f"clips.train={1 + seed}")
+        whole = server(command, copied, harness.counting(struck, within))
+        assert whole.status == 0, whole.said
+        expected[seed] = harness.content(copied / f"probed-{seed}"), harness.shards(copied)
+        assert len(expected[seed][1]) >= 4
+        return whole.counts[0]
+
+    total = counted(0)
+    for number, kill in enumerate(harness.kills(total, place)):
+        hint = f"{place}: {kill}, of {total}; FAULT_SEED={harness.SEED}"
+        if kill.seed not in expected:
+            counted(kill.seed)
+        name = f"probed-{kill.seed}"
+        command = harness.probe(name, "whole", f"clips.train={1 + kill.seed}")
         runs = tmp_path / f"{number}"
         runs.mkdir()
         (runs / "whole").symlink_to(undisturbed / "whole")
@@ -117,8 +128,8 @@ def test_a_killed_probing_ends_the_same(
         assert killed.status == -signal.SIGKILL, f"{hint}\n{killed.said}"
         again = server(command, runs)
         assert again.status == 0, f"{hint}\n{again.said}"
-        assert (harness.content(runs / "probed"), harness.shards(runs)) == expected, hint
-        assert Run.open(runs / "probed").problems() == [], hint
+        assert (harness.content(runs / name), harness.shards(runs)) == expected[kill.seed], hint
+        assert Run.open(runs / name).problems() == [], hint
         assert harness.temporaries(runs) == [], hint
         (runs / "whole").unlink()
         shutil.rmtree(runs)
@@ -127,24 +138,31 @@ def test_a_killed_probing_ends_the_same(
 def test_a_killed_packing_ends_the_same(server: Server, clips: Path, tmp_path: Path) -> None:
     """A finished pack, or none yet, and the same in the end."""
     events = [*DISK, "os:open"]
-    out = tmp_path / "expected" / "clips.h5"
-    out.parent.mkdir()
-    whole = server(harness.pack(clips, out), tmp_path / "runs", harness.counting(events))
-    assert whole.status == 0, whole.said
-    expected = out.read_bytes()
-    for number, kill in enumerate(harness.kills(whole.counts[0], "packing")):
-        hint = f"packing: {kill}, of {whole.counts[0]}; FAULT_SEED={harness.SEED}"
-        assert kill.seed == 0, "there are too few events"
+    expected: dict[int, bytes] = {}
+
+    def counted(seed: int) -> int:
+        out = tmp_path / f"expected-{seed}.h5"
+        runs = tmp_path / f"runs-{seed}"
+        whole = server(harness.pack(clips, out, seed), runs, harness.counting(events))
+        assert whole.status == 0, whole.said
+        expected[seed] = out.read_bytes()
+        return whole.counts[0]
+
+    total = counted(0)
+    for number, kill in enumerate(harness.kills(total, "packing")):
+        hint = f"packing: {kill}, of {total}; FAULT_SEED={harness.SEED}"
+        if kill.seed not in expected:
+            counted(kill.seed)
         folder = tmp_path / f"{number}"
         folder.mkdir()
-        command, runs = harness.pack(clips, folder / "clips.h5"), folder / "runs"
+        command, runs = harness.pack(clips, folder / "clips.h5", kill.seed), folder / "runs"
         killed = server(command, runs, harness.striking(events, kill.nth, kill.do))
         assert killed.status == -signal.SIGKILL, f"{hint}\n{killed.said}"
         found = folder / "clips.h5"
-        assert not found.exists() or found.read_bytes() == expected, hint
+        assert not found.exists() or found.read_bytes() == expected[kill.seed], hint
         again = server(command, runs)
         assert again.status == 0, f"{hint}\n{again.said}"
-        assert found.read_bytes() == expected, hint
+        assert found.read_bytes() == expected[kill.seed], hint
         assert [path.name for path in folder.glob("clips*")] == ["clips.h5"], hint
         shutil.rmtree(folder)
 

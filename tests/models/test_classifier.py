@@ -15,8 +15,8 @@ from selfsup_cli.models.classifier import (
     Classifier,
     HeadSpec,
     Trained,
-    load_classifier,
     flattened,
+    load_classifier,
     save_classifier,
 )
 

@@ -80,7 +80,8 @@ def test_a_new_run_says_where_it_comes_from(tmp_path: Path) -> None:
         plain = json.loads((run.path / "run.json").read_text())
         assert plain["schema"] == "selfsup.run/1"
         assert plain["command"] == ["selfsup", "pretrain", "temporal"]
-        assert (plain["seed"], plain["arch"], plain["data"]) == (3, "c3d", "motion")
+        # What it started from is the network, not what its preset would have built from nothing.
+        assert (plain["seed"], plain["arch"], plain["data"]) == (3, "r3d", "motion")
         assert plain["dataset"]["fingerprint"] == "f00"
         assert plain["parents"] == parents
         assert plain["identity"] == IDENTITY

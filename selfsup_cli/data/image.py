@@ -155,7 +155,7 @@ def _header(data: bytes) -> Header:
     if data[:3] == b"\xff\xd8\xff":
         header = _jpeg_header(data)
     elif data[:8] == _PNG:
-        header = _pillow_header(data, "PNG")
+        header = _png_header(data)
     elif data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         header = _pillow_header(data, "WEBP")
     elif data[:2] == b"BM":
@@ -205,15 +205,15 @@ def _jpeg_orientation(data: bytes) -> int:
 
 
 def _orientation(exif: bytes) -> int:
+    if not exif:
+        return 1
     found = Image.Exif()
     try:
-        found.load(exif)
-        return _known_turn(found.get(_ORIENTATION))
+        with _quiet():
+            found.load(exif)
+            value = found.get(_ORIENTATION)
     except Exception:  # what is said of a picture may be damaged where the picture is not
         return 1
-
-
-def _known_turn(value: Any) -> int:
     return value if isinstance(value, int) and value in _TURNS else 1
 
 
@@ -261,27 +261,30 @@ def _moved(region: Region, size: tuple[int, int], scaled: tuple[int, int]) -> Re
 # -- all else
 
 
-def _pillow_header(data: bytes, kind: str) -> Header:
-    with _opened(data, kind) as image:
-        width, height = image.size
-        match kind:
-            case "JPEG":
-                orientation = _jpeg_orientation(data)
-            case "PNG":
-                # Pillow would decode all of it to look for what may stand at its end.
-                orientation = _orientation(_chunk(data, b"eXIf"))
-            case _:
-                orientation = _orientation(image.info.get("exif", b""))
-        return Header(kind, height, width, orientation)
-
-
 @contextmanager
-def _opened(data: bytes, kind: str) -> Iterator[Any]:
-    # What Pillow warns of is beyond our limit anyway.
+def _quiet() -> Iterator[None]:
+    """What Pillow warns of is beyond our limits, or of no consequence."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        with Image.open(io.BytesIO(data), formats=(kind,)) as image:
-            yield image
+        yield
+
+
+def _pillow_header(data: bytes, kind: str) -> Header:
+    with _quiet(), Image.open(io.BytesIO(data), formats=(kind,)) as image:
+        width, height = image.size
+        exif = image.info.get("exif", b"")
+    orientation = _jpeg_orientation(data) if kind == "JPEG" else _orientation(exif)
+    return Header(kind, height, width, orientation)
+
+
+def _png_header(data: bytes) -> Header:
+    if data[12:16] != b"IHDR" or len(data) < 24:
+        raise BadMediaError("", _UNREADABLE)
+    width, height = (int.from_bytes(data[at : at + 4], "big") for at in (16, 20))
+    if not width or not height:
+        raise BadMediaError("", _UNREADABLE)
+    # Pillow would decode all of it to look for what may stand at its end.
+    return Header("PNG", height, width, _orientation(_chunk(data, b"eXIf")))
 
 
 def _chunk(data: bytes, kind: bytes) -> bytes:
@@ -313,7 +316,7 @@ def _check_chunks(data: bytes) -> None:
 
 def _pillow(data: bytes, kind: str) -> torch.Tensor:
     """The stored pixels of an image file as uint8 `[3,H,W]`."""
-    with _opened(data, kind) as image:
+    with Image.open(io.BytesIO(data), formats=(kind,)) as image:
         if image.width * image.height > MAX_PIXELS:
             raise BadMediaError("", _MANY)
         image.load()

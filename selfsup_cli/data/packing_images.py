@@ -75,12 +75,19 @@ def plan(
         raise InputError(
             f"{source.name} lies in arrays, or is rendered: there is nothing to pack", kind="pack"
         )
-    parts = [open_(part, False) for part in ("train", "test")]
-    rule = parts[0].split_rule
-    divided = rule != held_out_rule(data)
-    train, test = (tuple(part.ids) if divided else () for part in parts)
+    parts: dict[str, tuple[str, ...]] = {"train": (), "test": ()}
+    rule = ""
+    for part in parts:
+        try:
+            found = open_(part, False)
+        except InputError as error:
+            if error.kind != "empty-split":
+                raise
+            continue
+        if found.split_rule != held_out_rule(data):
+            rule, parts[part] = found.split_rule, tuple(found.ids)
     reasons = {out.id: out.reason for out in source.left_out}
-    return ImagePlan(source, reasons, coding, rule if divided else "", train, test)
+    return ImagePlan(source, reasons, coding, rule, **parts)
 
 
 def pack(

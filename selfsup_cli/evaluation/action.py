@@ -101,7 +101,11 @@ def of_classes(
     n, truth = len(found.truth), found.truth
     counts = np.bincount(truth, minlength=len(found.classes))
     right = found.predictions == truth
-    base: dict[str, Any] = {**about, "protocol": protocol}
+    base: dict[str, Any] = {
+        **about,
+        "protocol": protocol,
+        "chance_is": "what the best constant answer gets",
+    }
     rows = [accuracy("top-1", int(right.sum()), n, chance=100 * float(counts.max()) / n, **base)]
     if len(found.classes) > 5:
         first = np.argsort(-found.probabilities, axis=1, kind="stable")[:, :5]
@@ -118,6 +122,7 @@ def of_classes(
         "value": mean,
         "interval": balanced_interval(shares, counts[present].tolist()),
         "chance": 100 / len(present),
+        "chance_is": f"what any constant answer gets, one of {len(present)} classes",
         "protocol": {**protocol, "per_class": each},
     }
     return [*rows, Measurement.model_validate(balanced)]

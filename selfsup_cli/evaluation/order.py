@@ -130,7 +130,14 @@ class Order(ClipTask):
         shares = [float(right[found.video == v].mean()) for v in np.unique(found.video)]
         about = {**about, "task": self.name, "protocol": protocol}
         return [
-            clustered_accuracy("before or after", shares, metric="accuracy", chance=50.0, **about)
+            clustered_accuracy(
+                "before or after",
+                shares,
+                metric="accuracy",
+                chance=50.0,
+                chance_is="what any constant answer gets",
+                **about,
+            )
         ]
 
 

@@ -143,7 +143,14 @@ def of_delays(
     chance = 100 / (2 * most + 1)
     mean, interval = clustered_mean(errors)
     return [
-        clustered_accuracy("delay", shares, metric="accuracy", chance=chance, **base),
+        clustered_accuracy(
+            "delay",
+            shares,
+            metric="accuracy",
+            chance=chance,
+            chance_is="what any constant answer gets",
+            **base,
+        ),
         Measurement(
             **base,
             name="delay",
@@ -153,6 +160,7 @@ def of_delays(
             interval=interval,
             n=len(videos),
             chance=float(np.abs(found.truth - most).mean()),
+            chance_is="how far always answering 0 is off",
         ),
     ]
 

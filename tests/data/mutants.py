@@ -6,7 +6,9 @@ hangs is known only from outside. It is forked from one that has imported everyt
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
+import io
 import json
 import logging
 import multiprocessing
@@ -21,6 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from selfsup_cli.__main__ import main
 from selfsup_cli.errors import BadMediaError, InputError
 
 MUTANTS = 50
@@ -126,6 +129,20 @@ ACCIDENTS: tuple[Callable[[bytes, random.Random], bytes], ...] = (
     _flip, _flip, _truncate, _behead, _insert, _insert_word, _replace_token, _delete, _repeat,
     _swap, _fill,
 )  # fmt: skip
+
+
+def said(*command: str) -> tuple[int, str]:
+    """Exit status and stdout of a command; 2 is an `InputError`, anything but 0 a failure."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        status = main(list(command))
+    lines = err.getvalue().splitlines()
+    assert status in (0, 2), (command, status, err.getvalue())
+    assert "Traceback" not in err.getvalue()
+    assert len(lines) <= 20, lines
+    if status == 2:
+        assert any(line.startswith("selfsup: error: ") for line in lines), lines
+    return status, out.getvalue()
 
 
 @dataclass(frozen=True)

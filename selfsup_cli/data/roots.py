@@ -7,22 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from selfsup_cli.config.blocks import Data
-from selfsup_cli.config.registry import DATASETS, unknown
+from selfsup_cli.config.registry import DATASETS, datasets, unknown
 from selfsup_cli.errors import InputError
 
 if TYPE_CHECKING:
     from selfsup_cli.config.registry import Kind
 
 
-def names_of(kind: Kind) -> list[str]:
-    """The registered datasets of a kind."""
-    return [name for name, dataset in DATASETS.items() if dataset.kind == kind]
-
-
 def no_data(kind: Kind) -> InputError:
     """The error for a job that nobody gave any data."""
     return InputError(
-        f"no data is named; give --data a registered dataset ({', '.join(names_of(kind))}), a "
+        f"no data is named; give --data a registered dataset ({', '.join(datasets(kind))}), a "
         f"folder of {kind}s or a CSV file",
         kind="no-data",
     )
@@ -33,7 +28,7 @@ def check_kind(name: str, kind: Kind) -> None:
     if DATASETS[name].kind != kind:
         raise InputError(
             f"{name} is a dataset of {DATASETS[name].kind}s, and this command reads {kind}s: "
-            f"{', '.join(names_of(kind))}, or a folder or CSV file of your own",
+            f"{', '.join(datasets(kind))}, or a folder or CSV file of your own",
             kind="wrong-dataset",
         )
 
@@ -87,4 +82,4 @@ def not_there(name: str, path: Path, kind: Kind, suffixes: tuple[str, ...]) -> I
     """The error for a name that is neither registered nor a path that exists."""
     if os.sep in name or name.startswith("~") or name.lower().endswith(suffixes):
         return InputError(f"there is no folder or CSV file {path}", kind="missing-folder")
-    return unknown("dataset", name, names_of(kind))
+    return unknown("dataset", name, datasets(kind))

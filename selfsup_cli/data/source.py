@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import torch
 
     from selfsup_cli.config.blocks import VideoData
+    from selfsup_cli.data.images import ImageSource
 
 Split = Literal["train", "test", "all"]
 Progress = Callable[[int, int], None]
@@ -92,7 +93,7 @@ def open_source(
     return open_files(data, split, labels=labels, workers=workers, progress=progress)
 
 
-def check_bad_share(source: ClipSource, max_bad: float) -> None:
+def check_bad_share(source: ClipSource | ImageSource, max_bad: float) -> None:
     """Raise `TrainingError` if more than the share `max_bad` of the files could not be read.
 
     What the user put into quarantine is left out by their own will and does not count.
@@ -103,8 +104,9 @@ def check_bad_share(source: ClipSource, max_bad: float) -> None:
         return
     shown = "; ".join(f"{out.id}: {out.reason}" for out in bad[:5])
     more = f"; and {len(bad) - 5} more" if len(bad) > 5 else ""
+    what = "videos" if hasattr(source, "num_frames") else "images"
     raise TrainingError(
-        f"{len(bad)} of {total} videos of {source.name} cannot be read, more than the allowed "
+        f"{len(bad)} of {total} {what} of {source.name} cannot be read, more than the allowed "
         f"{max_bad:.2%} (data.max_bad): {shown}{more}",
         kind="bad-media",
         hint="mend or remove the files, list them in a quarantine file, or raise --max-bad",

@@ -101,7 +101,7 @@ def test_a_header_that_cannot_be_read_is_left_out_and_counted(data_dir: Path) ->
         *("html_error_page.jpg", "text_renamed.jpg", "truncated_header.jpg", "zero_byte.jpg")
     }
     assert out["zero_byte.jpg"] == "the file is empty"
-    with pytest.raises(TrainingError, match="4 of 17"):
+    with pytest.raises(TrainingError, match="4 of 17 images of broken"):
         check_bad_share(source, 0.01)
     at = list(source.ids).index("truncated_half.jpg")
     with pytest.raises(BadMediaError, match=r"^truncated_half\.jpg: it is truncated$"):

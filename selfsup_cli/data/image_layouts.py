@@ -352,7 +352,9 @@ def _objects(path: Path) -> list[tuple[str, bool]]:
     """Class of each object in an annotation, and whether it is marked as difficult."""
     try:
         data = path.read_bytes()
-        if len(data) > _MAX_XML or b"<!" in data.replace(b"<!--", b""):
+        # UTF-16 would hide a declaration of entities from the look for it: no annotation has NULs.
+        hidden = b"\0" in data or b"<!" in data.replace(b"<!--", b"")
+        if len(data) > _MAX_XML or hidden:
             raise InputError(f"{path} is no annotation of PASCAL VOC", kind="annotation")
         tree = ElementTree.fromstring(data)  # noqa: S314 (without entities, it is harmless)
     except OSError as error:

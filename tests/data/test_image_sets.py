@@ -400,6 +400,10 @@ def test_mistakes_about_voc(voc: Path) -> None:
     }.items():
         xml.write_text(text)
         assert said in refused("voc2007", "train", True, root=str(voc))
+    # In UTF-16 the bytes of a declaration do not stand side by side.
+    hidden = '<?xml version="1.0" encoding="utf-16"?><!DOCTYPE a [<!ENTITY b "c">]><a>&b;</a>'
+    xml.write_bytes(hidden.encode("utf-16"))
+    assert "is no annotation" in refused("voc2007", "train", True, root=str(voc))
     xml.unlink()
     assert "000001.xml cannot be read" in refused("voc2007", "train", True, root=str(voc))
     assert len(opened("voc2007", "train", root=str(voc))) == 2

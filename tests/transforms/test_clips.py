@@ -101,6 +101,18 @@ def test_random_scale_is_scaling_then_cropping() -> None:
     assert {flip for _, flip in found} == {False, True}
 
 
+@pytest.mark.parametrize("scale", [(1.0, 1.0), (0.6, 1.0)])
+def test_clips_that_are_compared_are_cropped_alike(scale: tuple[float, float]) -> None:
+    one = torch.randint(256, (4, 3, 2, 40, 40), generator=torch.Generator().manual_seed(0))
+    pairs = one.to(torch.uint8).repeat_interleave(2, 0)
+    settings = ClipAugmentation(resize=(40, 40), crop=16, scale=scale)
+    for alike in (True, False):
+        g = torch.Generator().manual_seed(1)
+        out = augment(pairs, settings, g, group=2, alike=alike).reshape(4, 2, -1)
+        same = [torch.equal(first, second) for first, second in out.unbind(0)]
+        assert same == [alike] * 4
+
+
 def test_a_scale_of_exactly_one_gives_the_same_as_no_scaling() -> None:
     clips = noise(4, 3, 2, 24, 30)
     plain = augment(clips, options(), gen(5), group=2)

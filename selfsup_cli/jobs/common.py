@@ -8,13 +8,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 
 from selfsup_cli.config.blocks import Machine, VideoData
 from selfsup_cli.config.presets import Resolved, dump, identity
+from selfsup_cli.data.images import ImageSource
 from selfsup_cli.data.loader import killed_worker
 from selfsup_cli.data.source import (
     QUARANTINED,
@@ -127,7 +128,17 @@ def open_both(data: VideoData, machine: Machine, progress: Progress) -> tuple[Vi
     return open_parts(data, machine, progress, labels=False)
 
 
-def describe_both(train: Videos, test: Videos) -> dict[str, Any]:
+class Part(Protocol):
+    """Videos or images, and what was left out of them."""
+
+    @property
+    def source(self) -> ClipSource | ImageSource: ...
+
+    @property
+    def left_out(self) -> Sequence[LeftOut]: ...
+
+
+def describe_both(train: Part, test: Part) -> dict[str, Any]:
     """What provenance keeps of two parts; the fingerprint is that of both."""
     parts = {"train": describe(train.source), "test": describe(test.source)}
     prints = "".join(str(part["fingerprint"]) for part in parts.values())
@@ -138,16 +149,18 @@ def describe_both(train: Videos, test: Videos) -> dict[str, Any]:
     }
 
 
-def describe(source: ClipSource) -> dict[str, Any]:
+def describe(source: ClipSource | ImageSource) -> dict[str, Any]:
     """What provenance keeps of a source. Of a pack it says what was lost in packing."""
     storage = getattr(source, "storage", None)
+    attributes = getattr(source, "attributes", None)
     return {
         "name": source.name,
         "split": source.split,
         "split_rule": source.split_rule,
-        "videos": len(source),
+        "videos" if hasattr(source, "num_frames") else "images": len(source),
         "fingerprint": source.fingerprint,
         "classes": None if source.classes is None else len(source.classes),
+        **({} if attributes is None else {"attributes": len(attributes)}),
         **({} if storage is None else {"storage": storage}),
     }
 
@@ -226,10 +239,10 @@ def ending(run: Run) -> Iterator[None]:
         run.close()
 
 
-def list_bad(run: Run, *parts: Videos) -> None:
+def list_bad(run: Run, *parts: Part) -> None:
     """Write what cannot be read into the run's `quarantine.jsonl`, for `--quarantine`."""
-    for videos in parts:
-        for out in videos.source.left_out:
+    for part in parts:
+        for out in part.source.left_out:
             if not out.reason.startswith(QUARANTINED):
                 run.record_bad(out.id, out.reason)
 

@@ -1,0 +1,69 @@
+"""How jobs open the images of a preset."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from selfsup_cli.config.blocks import Machine
+from selfsup_cli.config.images import ImageData
+from selfsup_cli.data.images import ImageSource
+from selfsup_cli.data.images import open_images as open_source
+from selfsup_cli.data.source import LeftOut, Split, check_bad_share
+from selfsup_cli.engine.devices import loader_workers
+from selfsup_cli.engine.progress import Progress
+from selfsup_cli.errors import InputError
+
+_PARTS: tuple[Split, Split] = ("train", "test")
+
+
+@dataclass
+class Images:
+    """A source and what was left out of it on the way."""
+
+    source: ImageSource
+    left_out: list[LeftOut]
+
+
+def open_images(
+    data: ImageData, split: Split, *, labels: bool, machine: Machine, progress: Progress
+) -> Images:
+    """Open a split.
+
+    Raises InputError (data that cannot be found, no labels where they are asked for) and
+    TrainingError (too many of its files cannot be read).
+    """
+    source = open_source(
+        data,
+        split,
+        labels=labels,
+        workers=max(1, loader_workers(machine.workers)),
+        progress=progress.counting("indexing images"),
+    )
+    check_bad_share(source, data.max_bad)
+    return Images(source, list(source.left_out))
+
+
+def open_parts(
+    data: ImageData, machine: Machine, progress: Progress, *, labels: bool
+) -> tuple[Images, Images]:
+    """The training and test parts. With `labels`, raises InputError for unlabelled data."""
+    train, test = (
+        open_images(data, split, labels=labels, machine=machine, progress=progress)
+        for split in _PARTS
+    )
+    return train, test
+
+
+def open_labelled(data: ImageData, machine: Machine, progress: Progress) -> tuple[Images, Images]:
+    """The training and test parts with their labels. Raises InputError for unlabelled data."""
+    return open_parts(data, machine, progress, labels=True)
+
+
+def open_both(data: ImageData, machine: Machine, progress: Progress) -> tuple[Images, Images]:
+    """Both parts, with labels if the data has any."""
+    try:
+        return open_labelled(data, machine, progress)
+    except InputError as error:
+        if error.kind != "unlabelled":
+            raise
+    return open_parts(data, machine, progress, labels=False)

@@ -21,7 +21,7 @@ import measure
 HERE = Path(__file__).parent
 NAMES = (
     "decoding", "exact_frames", "loading", "packs", "search", "steps", "saving", "resuming",
-    "startup", "transferring",
+    "startup", "transferring", "images", "warping", "image_steps",
 )  # fmt: skip
 HEAD = ("what", "against", "figure", "goal", "met")
 

@@ -25,11 +25,11 @@ _selfsup_command() {
     commands='' options=''
     case $1 in
     '')
-        commands='pretrain transfer predict probe retrieve visualize export reproduce report data runs presets doctor completion'
+        commands='pretrain transfer predict probe probe-tiles retrieve visualize sample shortcuts export reproduce report data runs presets doctor completion'
         options='--version --help -h'
         ;;
     'pretrain')
-        commands='temporal shuffle-learn rotnet3d supervised'
+        commands='temporal shuffle-learn rotnet3d supervised transformations'
         options='--help -h'
         ;;
     'pretrain temporal')
@@ -48,8 +48,12 @@ _selfsup_command() {
         commands=''
         options='--preset --set --run --dry-run --json --quiet -q --verbose -v --data --dataset --data-root --split --test-share --max-bad --quarantine --arch --width --crop --optimizer --lr --weight-decay --schedule --clip-grad --epochs --max-steps --batch-size --accumulate --precision --compile --no-compile --deterministic --no-deterministic --checkpoint-steps --seed --monitor-every --device --devices --workers --help -h'
         ;;
+    'pretrain transformations')
+        commands=''
+        options='--preset --set --run --dry-run --json --quiet -q --verbose -v --data --dataset --data-root --split --fold --test-share --max-bad --quarantine --part --arch --width --canvas --crop --optimizer --lr --weight-decay --schedule --clip-grad --epochs --max-steps --batch-size --accumulate --precision --compile --no-compile --deterministic --no-deterministic --checkpoint-steps --seed --monitor-every --device --devices --workers --kinds --shortcuts --no-shortcuts --help -h'
+        ;;
     'transfer')
-        commands='action sync order'
+        commands='action sync order classify'
         options='--help -h'
         ;;
     'transfer action')
@@ -64,24 +68,32 @@ _selfsup_command() {
         commands=''
         options='--preset --set --run --dry-run --json --quiet -q --verbose -v --init --freeze --reinit-head --no-reinit-head --arch --width --data --dataset --data-root --split --test-share --max-bad --quarantine --splits --seed --fraction --crop --optimizer --lr --weight-decay --schedule --clip-grad --epochs --max-steps --batch-size --accumulate --precision --compile --no-compile --deterministic --no-deterministic --checkpoint-steps --check-every --device --devices --workers --help -h'
         ;;
+    'transfer classify')
+        commands=''
+        options='--preset --set --run --dry-run --json --quiet -q --verbose -v --init --freeze --reinit-head --no-reinit-head --arch --width --data --dataset --data-root --split --fold --test-share --max-bad --quarantine --part --splits --seed --fraction --shorter --crop --test-crops --optimizer --lr --weight-decay --schedule --clip-grad --epochs --max-steps --batch-size --accumulate --precision --compile --no-compile --deterministic --no-deterministic --checkpoint-steps --check-every --device --devices --workers --labels --help -h'
+        ;;
     'predict')
         commands=''
-        options='--from --out --pictures --clips --top --device --workers --force --json --quiet -q --verbose -v --help -h'
+        options='--from --out --pictures --clips --test-crops --top --device --workers --force --json --quiet -q --verbose -v --help -h'
         ;;
     'probe')
         commands=''
-        options='--preset --set --run --dry-run --json --quiet -q --verbose -v --from --baseline --data --dataset --data-root --split --test-share --max-bad --quarantine --train-clips --test-clips --layer --epochs --batch-size --seed --still --no-still --device --devices --workers --help -h'
+        options='--preset --set --run --dry-run --json --quiet -q --verbose -v --from --baseline --data --dataset --data-root --split --fold --test-share --max-bad --quarantine --train-clips --test-clips --layer --epochs --batch-size --seed --still --no-still --device --devices --workers --part --folds --train-views --test-views --unpadded --pooling --help -h'
+        ;;
+    'probe-tiles')
+        commands=''
+        options='--preset --set --run --dry-run --json --quiet -q --verbose -v --from --baseline --against --data --dataset --data-root --split --fold --test-share --max-bad --quarantine --part --tiles --paint --images --test-images --layer --epochs --batch-size --seed --device --devices --workers --help -h'
         ;;
     'retrieve')
         commands=''
-        options='--preset --set --run --dry-run --json --quiet -q --verbose -v --from --baseline --data --dataset --data-root --split --test-share --max-bad --quarantine --layer --clips --seed --device --devices --workers --help -h'
+        options='--preset --set --run --dry-run --json --quiet -q --verbose -v --from --baseline --data --dataset --data-root --split --fold --test-share --max-bad --quarantine --layer --clips --seed --device --devices --workers --against --part --crops --gallery --help -h'
         ;;
     'visualize')
-        commands='pretext guided-backprop'
+        commands='pretext mean-image guided-backprop'
         options='--help -h'
         ;;
     'visualize pretext')
-        commands='temporal shuffle-learn rotnet3d supervised'
+        commands='temporal shuffle-learn rotnet3d supervised transformations'
         options='--preset --set --out --count --json --quiet -q --verbose -v --data --dataset --data-root --split --test-share --max-bad --quarantine --arch --width --crop --optimizer --lr --weight-decay --schedule --clip-grad --epochs --max-steps --batch-size --accumulate --precision --compile --no-compile --deterministic --no-deterministic --checkpoint-steps --seed --monitor-every --device --devices --workers --transformations --speed-loss --no-speed-loss --help -h'
         ;;
     'visualize pretext temporal')
@@ -100,12 +112,32 @@ _selfsup_command() {
         commands=''
         options='--preset --set --out --count --json --quiet -q --verbose -v --data --dataset --data-root --split --test-share --max-bad --quarantine --arch --width --crop --optimizer --lr --weight-decay --schedule --clip-grad --epochs --max-steps --batch-size --accumulate --precision --compile --no-compile --deterministic --no-deterministic --checkpoint-steps --seed --monitor-every --device --devices --workers --help -h'
         ;;
+    'visualize pretext transformations')
+        commands=''
+        options='--preset --set --out --count --json --quiet -q --verbose -v --data --dataset --data-root --split --fold --test-share --max-bad --quarantine --part --arch --width --canvas --crop --optimizer --lr --weight-decay --schedule --clip-grad --epochs --max-steps --batch-size --accumulate --precision --compile --no-compile --deterministic --no-deterministic --checkpoint-steps --seed --monitor-every --device --devices --workers --kinds --shortcuts --no-shortcuts --help -h'
+        ;;
+    'visualize mean-image')
+        commands=''
+        options='--preset --set --out --json --quiet -q --verbose -v --data --dataset --data-root --split --fold --test-share --max-bad --quarantine --part --images --side --seed --device --workers --help -h'
+        ;;
     'visualize guided-backprop')
         commands=''
         options='--preset --set --out --json --quiet -q --verbose -v --from --layer --unit --data --dataset --data-root --split --test-share --max-bad --quarantine --count --columns --seed --device --workers --help -h'
         ;;
+    'sample')
+        commands='transformations'
+        options='--help -h'
+        ;;
+    'sample transformations')
+        commands=''
+        options='--preset --set --out --json --quiet -q --verbose -v --from --data --dataset --data-root --split --fold --test-share --max-bad --quarantine --part --count --seed --device --workers --help -h'
+        ;;
+    'shortcuts')
+        commands=''
+        options='--preset --set --run --dry-run --json --quiet -q --verbose -v --from --data --dataset --data-root --split --fold --test-share --max-bad --quarantine --part --device --workers --help -h'
+        ;;
     'export')
-        commands='safetensors torchvision onnx program embeddings'
+        commands='safetensors torchvision timm onnx program embeddings'
         options='--help -h'
         ;;
     'export safetensors')
@@ -113,6 +145,10 @@ _selfsup_command() {
         options='--from --out --force --json --quiet -q --verbose -v --help -h'
         ;;
     'export torchvision')
+        commands=''
+        options='--from --out --force --json --quiet -q --verbose -v --help -h'
+        ;;
+    'export timm')
         commands=''
         options='--from --out --force --json --quiet -q --verbose -v --help -h'
         ;;
@@ -126,7 +162,7 @@ _selfsup_command() {
         ;;
     'export embeddings')
         commands=''
-        options='--preset --set --out --force --json --quiet -q --verbose -v --from --data --dataset --data-root --split --test-share --max-bad --quarantine --part --layer --clips --device --devices --workers --help -h'
+        options='--preset --set --out --force --json --quiet -q --verbose -v --from --data --dataset --data-root --split --fold --test-share --max-bad --quarantine --part --layer --clips --device --devices --workers --crops --help -h'
         ;;
     'reproduce')
         commands=''
@@ -146,7 +182,7 @@ _selfsup_command() {
         ;;
     'data pack')
         commands=''
-        options='--size --quality --raw --data-root --quarantine --workers --json --quiet -q --verbose -v --help -h'
+        options='--size --shorter --quality --raw --data-root --quarantine --workers --json --quiet -q --verbose -v --help -h'
         ;;
     'runs')
         commands='list show resume verify'
@@ -213,25 +249,25 @@ _selfsup_value() {
     'pretrain temporal --set' | 'visualize pretext --set' | 'visualize pretext temporal --set')
         fixed='data.source= data.root= data.split= data.test_share= data.split_seed= data.max_bad= data.quarantine= data.motion.videos= data.motion.test_videos= data.motion.length= data.motion.side= data.motion.seed= network.arch= network.width= network.shortcut= network.head_init= augment.resize= augment.scale= augment.crop= augment.flip= augment.color= optim.name= optim.lr= optim.weight_decay= optim.betas= optim.momentum= optim.decay_all= optim.schedule= optim.final_factor= optim.warmup_steps= optim.clip_grad= train.epochs= train.max_steps= train.batch_size= train.accumulate= train.precision= train.compile= train.deterministic= train.checkpoint_steps= train.checkpoint_minutes= train.keep= train.seed= monitor.every_epochs= monitor.videos= monitor.draws= monitor.knn_videos= monitor.knn_k= machine.device= machine.devices= machine.workers= time.kinds= time.speed_loss= time.frames= time.speeds= time.periodic= time.periodic_start= time.warp= time.speed_on_periodic= time.min_frames=' equals=yes
         ;;
-    'pretrain temporal --run' | 'pretrain shuffle-learn --run' | 'pretrain rotnet3d --run' | 'pretrain supervised --run' | 'transfer action --run' | 'transfer sync --run' | 'transfer order --run' | 'probe --run' | 'retrieve --run')
+    'pretrain temporal --run' | 'pretrain shuffle-learn --run' | 'pretrain rotnet3d --run' | 'pretrain supervised --run' | 'pretrain transformations --run' | 'transfer action --run' | 'transfer sync --run' | 'transfer order --run' | 'transfer classify --run' | 'probe --run' | 'probe-tiles --run' | 'retrieve --run' | 'shortcuts --run')
         names=runs
         ;;
-    'pretrain temporal --data' | 'pretrain temporal --dataset' | 'pretrain shuffle-learn --data' | 'pretrain shuffle-learn --dataset' | 'pretrain rotnet3d --data' | 'pretrain rotnet3d --dataset' | 'pretrain supervised --data' | 'pretrain supervised --dataset' | 'transfer action --data' | 'transfer action --dataset' | 'transfer sync --data' | 'transfer sync --dataset' | 'transfer order --data' | 'transfer order --dataset' | 'predict 0' | 'probe --data' | 'probe --dataset' | 'retrieve --data' | 'retrieve --dataset' | 'visualize pretext --data' | 'visualize pretext --dataset' | 'visualize pretext temporal --data' | 'visualize pretext temporal --dataset' | 'visualize pretext shuffle-learn --data' | 'visualize pretext shuffle-learn --dataset' | 'visualize pretext rotnet3d --data' | 'visualize pretext rotnet3d --dataset' | 'visualize pretext supervised --data' | 'visualize pretext supervised --dataset' | 'visualize guided-backprop --data' | 'visualize guided-backprop --dataset' | 'export embeddings --data' | 'export embeddings --dataset' | 'reproduce --data' | 'reproduce --dataset' | 'data check 0' | 'data pack 0')
+    'pretrain temporal --data' | 'pretrain temporal --dataset' | 'pretrain shuffle-learn --data' | 'pretrain shuffle-learn --dataset' | 'pretrain rotnet3d --data' | 'pretrain rotnet3d --dataset' | 'pretrain supervised --data' | 'pretrain supervised --dataset' | 'transfer action --data' | 'transfer action --dataset' | 'transfer sync --data' | 'transfer sync --dataset' | 'transfer order --data' | 'transfer order --dataset' | 'predict 0' | 'visualize pretext --data' | 'visualize pretext --dataset' | 'visualize pretext temporal --data' | 'visualize pretext temporal --dataset' | 'visualize pretext shuffle-learn --data' | 'visualize pretext shuffle-learn --dataset' | 'visualize pretext rotnet3d --data' | 'visualize pretext rotnet3d --dataset' | 'visualize pretext supervised --data' | 'visualize pretext supervised --dataset' | 'visualize guided-backprop --data' | 'visualize guided-backprop --dataset' | 'reproduce --data' | 'reproduce --dataset' | 'data check 0' | 'data pack 0')
         names=datasets files=yes
         ;;
-    'pretrain temporal --data-root' | 'pretrain temporal --quarantine' | 'pretrain shuffle-learn --data-root' | 'pretrain shuffle-learn --quarantine' | 'pretrain rotnet3d --data-root' | 'pretrain rotnet3d --quarantine' | 'pretrain supervised --data-root' | 'pretrain supervised --quarantine' | 'transfer action --data-root' | 'transfer action --quarantine' | 'transfer sync --data-root' | 'transfer sync --quarantine' | 'transfer order --data-root' | 'transfer order --quarantine' | 'predict --out' | 'predict --pictures' | 'predict --device' | 'probe --data-root' | 'probe --quarantine' | 'retrieve --data-root' | 'retrieve --quarantine' | 'visualize pretext --out' | 'visualize pretext --data-root' | 'visualize pretext --quarantine' | 'visualize pretext temporal --out' | 'visualize pretext temporal --data-root' | 'visualize pretext temporal --quarantine' | 'visualize pretext shuffle-learn --out' | 'visualize pretext shuffle-learn --data-root' | 'visualize pretext shuffle-learn --quarantine' | 'visualize pretext rotnet3d --out' | 'visualize pretext rotnet3d --data-root' | 'visualize pretext rotnet3d --quarantine' | 'visualize pretext supervised --out' | 'visualize pretext supervised --data-root' | 'visualize pretext supervised --quarantine' | 'visualize guided-backprop --out' | 'visualize guided-backprop --data-root' | 'visualize guided-backprop --quarantine' | 'export safetensors --out' | 'export torchvision --out' | 'export onnx --out' | 'export program --out' | 'export embeddings --out' | 'export embeddings --data-root' | 'export embeddings --quarantine' | 'reproduce --data-root' | 'report --out' | 'data check --data-root' | 'data check --out' | 'data pack --size' | 'data pack --data-root' | 'data pack --quarantine' | 'data pack 1' | 'presets validate 0' | 'presets copy 1')
+    'pretrain temporal --data-root' | 'pretrain temporal --quarantine' | 'pretrain shuffle-learn --data-root' | 'pretrain shuffle-learn --quarantine' | 'pretrain rotnet3d --data-root' | 'pretrain rotnet3d --quarantine' | 'pretrain supervised --data-root' | 'pretrain supervised --quarantine' | 'pretrain transformations --data-root' | 'pretrain transformations --quarantine' | 'transfer action --data-root' | 'transfer action --quarantine' | 'transfer sync --data-root' | 'transfer sync --quarantine' | 'transfer order --data-root' | 'transfer order --quarantine' | 'transfer classify --data-root' | 'transfer classify --quarantine' | 'predict --out' | 'predict --pictures' | 'predict --device' | 'probe --data-root' | 'probe --quarantine' | 'probe-tiles --data-root' | 'probe-tiles --quarantine' | 'retrieve --data-root' | 'retrieve --quarantine' | 'visualize pretext --out' | 'visualize pretext --data-root' | 'visualize pretext --quarantine' | 'visualize pretext temporal --out' | 'visualize pretext temporal --data-root' | 'visualize pretext temporal --quarantine' | 'visualize pretext shuffle-learn --out' | 'visualize pretext shuffle-learn --data-root' | 'visualize pretext shuffle-learn --quarantine' | 'visualize pretext rotnet3d --out' | 'visualize pretext rotnet3d --data-root' | 'visualize pretext rotnet3d --quarantine' | 'visualize pretext supervised --out' | 'visualize pretext supervised --data-root' | 'visualize pretext supervised --quarantine' | 'visualize pretext transformations --out' | 'visualize pretext transformations --data-root' | 'visualize pretext transformations --quarantine' | 'visualize mean-image --out' | 'visualize mean-image --data-root' | 'visualize mean-image --quarantine' | 'visualize guided-backprop --out' | 'visualize guided-backprop --data-root' | 'visualize guided-backprop --quarantine' | 'sample transformations --out' | 'sample transformations --data-root' | 'sample transformations --quarantine' | 'shortcuts --data-root' | 'shortcuts --quarantine' | 'export safetensors --out' | 'export torchvision --out' | 'export timm --out' | 'export onnx --out' | 'export program --out' | 'export embeddings --out' | 'export embeddings --data-root' | 'export embeddings --quarantine' | 'reproduce --data-root' | 'report --out' | 'data check --data-root' | 'data check --out' | 'data pack --size' | 'data pack --data-root' | 'data pack --quarantine' | 'data pack 1' | 'presets validate 0' | 'presets copy 1')
         files=yes
         ;;
     'pretrain temporal --arch' | 'pretrain shuffle-learn --arch' | 'pretrain rotnet3d --arch' | 'pretrain supervised --arch' | 'transfer action --arch' | 'transfer sync --arch' | 'transfer order --arch' | 'visualize pretext --arch' | 'visualize pretext temporal --arch' | 'visualize pretext shuffle-learn --arch' | 'visualize pretext rotnet3d --arch' | 'visualize pretext supervised --arch')
         names=archs
         ;;
-    'pretrain temporal --optimizer' | 'pretrain shuffle-learn --optimizer' | 'pretrain rotnet3d --optimizer' | 'pretrain supervised --optimizer' | 'transfer action --optimizer' | 'transfer sync --optimizer' | 'transfer order --optimizer' | 'visualize pretext --optimizer' | 'visualize pretext temporal --optimizer' | 'visualize pretext shuffle-learn --optimizer' | 'visualize pretext rotnet3d --optimizer' | 'visualize pretext supervised --optimizer')
+    'pretrain temporal --optimizer' | 'pretrain shuffle-learn --optimizer' | 'pretrain rotnet3d --optimizer' | 'pretrain supervised --optimizer' | 'pretrain transformations --optimizer' | 'transfer action --optimizer' | 'transfer sync --optimizer' | 'transfer order --optimizer' | 'transfer classify --optimizer' | 'visualize pretext --optimizer' | 'visualize pretext temporal --optimizer' | 'visualize pretext shuffle-learn --optimizer' | 'visualize pretext rotnet3d --optimizer' | 'visualize pretext supervised --optimizer' | 'visualize pretext transformations --optimizer')
         fixed='adamw sgd'
         ;;
-    'pretrain temporal --schedule' | 'pretrain shuffle-learn --schedule' | 'pretrain rotnet3d --schedule' | 'pretrain supervised --schedule' | 'transfer action --schedule' | 'transfer sync --schedule' | 'transfer order --schedule' | 'visualize pretext --schedule' | 'visualize pretext temporal --schedule' | 'visualize pretext shuffle-learn --schedule' | 'visualize pretext rotnet3d --schedule' | 'visualize pretext supervised --schedule')
+    'pretrain temporal --schedule' | 'pretrain shuffle-learn --schedule' | 'pretrain rotnet3d --schedule' | 'pretrain supervised --schedule' | 'pretrain transformations --schedule' | 'transfer action --schedule' | 'transfer sync --schedule' | 'transfer order --schedule' | 'transfer classify --schedule' | 'visualize pretext --schedule' | 'visualize pretext temporal --schedule' | 'visualize pretext shuffle-learn --schedule' | 'visualize pretext rotnet3d --schedule' | 'visualize pretext supervised --schedule' | 'visualize pretext transformations --schedule')
         fixed='cosine constant'
         ;;
-    'pretrain temporal --precision' | 'pretrain shuffle-learn --precision' | 'pretrain rotnet3d --precision' | 'pretrain supervised --precision' | 'transfer action --precision' | 'transfer sync --precision' | 'transfer order --precision' | 'visualize pretext --precision' | 'visualize pretext temporal --precision' | 'visualize pretext shuffle-learn --precision' | 'visualize pretext rotnet3d --precision' | 'visualize pretext supervised --precision')
+    'pretrain temporal --precision' | 'pretrain shuffle-learn --precision' | 'pretrain rotnet3d --precision' | 'pretrain supervised --precision' | 'pretrain transformations --precision' | 'transfer action --precision' | 'transfer sync --precision' | 'transfer order --precision' | 'transfer classify --precision' | 'visualize pretext --precision' | 'visualize pretext temporal --precision' | 'visualize pretext shuffle-learn --precision' | 'visualize pretext rotnet3d --precision' | 'visualize pretext supervised --precision' | 'visualize pretext transformations --precision')
         fixed='auto 32 bf16 fp16'
         ;;
     'pretrain temporal --transformations' | 'visualize pretext --transformations' | 'visualize pretext temporal --transformations')
@@ -249,16 +285,31 @@ _selfsup_value() {
     'pretrain supervised --preset' | 'visualize pretext supervised --preset')
         names=presets:pretrain/supervised files=yes
         ;;
+    'pretrain transformations --preset' | 'visualize pretext transformations --preset')
+        names=presets:pretrain/transformations files=yes
+        ;;
+    'pretrain transformations --set' | 'visualize pretext transformations --set')
+        fixed='kinds= tiles= data.source= data.root= data.split= data.test_share= data.split_seed= data.max_bad= data.quarantine= data.part= data.scenes.images= data.scenes.test_images= data.scenes.side= data.scenes.seed= data.facelike.images= data.facelike.test_images= data.facelike.side= data.facelike.seed= network.arch= network.width= network.padding= framing.shorter= framing.canvas= framing.crop= framing.jitter= framing.flip= framing.rotate_share= framing.rotate_angle= optim.name= optim.lr= optim.weight_decay= optim.betas= optim.momentum= optim.decay_all= optim.schedule= optim.final_factor= optim.warmup_steps= optim.clip_grad= train.epochs= train.max_steps= train.batch_size= train.accumulate= train.precision= train.compile= train.deterministic= train.checkpoint_steps= train.checkpoint_minutes= train.keep= train.seed= monitor.every_epochs= monitor.images= monitor.knn_images= monitor.knn_k= machine.device= machine.devices= machine.workers= warp.points= warp.reach= warp.placement= lci.patch= lci.border= lci.margin= lci.noise= lci.layers= lci.width= lci.pack= lci.lr= lci.lr_discriminator= lci.schedule= lci.border_weight= lci.autoencode_weight= lci.against_classifier= lci.against_discriminator= lci.beforehand_steps= lci.hidden_negatives= shortcuts.steps= shortcuts.images= shortcuts.heldout= shortcuts.patch= shortcuts.border= shortcuts.margin= shortcuts.seed= shortcuts.on=' equals=yes
+        ;;
+    'pretrain transformations --data' | 'pretrain transformations --dataset' | 'transfer classify --data' | 'transfer classify --dataset' | 'probe-tiles --data' | 'probe-tiles --dataset' | 'visualize pretext transformations --data' | 'visualize pretext transformations --dataset' | 'visualize mean-image --data' | 'visualize mean-image --dataset' | 'sample transformations --data' | 'sample transformations --dataset' | 'shortcuts --data' | 'shortcuts --dataset')
+        names=image-datasets files=yes
+        ;;
+    'pretrain transformations --arch' | 'transfer classify --arch' | 'visualize pretext transformations --arch')
+        names=image-archs
+        ;;
+    'pretrain transformations --kinds' | 'visualize pretext transformations --kinds')
+        names=transformations many=yes
+        ;;
     'transfer action --preset')
         names=presets:transfer/action files=yes
         ;;
     'transfer action --set')
         fixed='splits= seeds= fraction= check_epochs= start.init= start.freeze= start.reinit_head= network.arch= network.width= network.shortcut= network.head_init= data.source= data.root= data.split= data.test_share= data.split_seed= data.max_bad= data.quarantine= data.motion.videos= data.motion.test_videos= data.motion.length= data.motion.side= data.motion.seed= head.hidden= head.pooling= augment.resize= augment.scale= augment.crop= augment.flip= augment.color= optim.name= optim.lr= optim.weight_decay= optim.betas= optim.momentum= optim.decay_all= optim.schedule= optim.final_factor= optim.warmup_steps= optim.clip_grad= train.epochs= train.max_steps= train.batch_size= train.accumulate= train.precision= train.compile= train.deterministic= train.checkpoint_steps= train.checkpoint_minutes= train.keep= machine.device= machine.devices= machine.workers= clips.max_skip= clips.test=' equals=yes
         ;;
-    'transfer action --init' | 'transfer sync --init' | 'transfer order --init')
+    'transfer action --init' | 'transfer sync --init' | 'transfer order --init' | 'transfer classify --init')
         fixed='latest random supervised' names=runs files=yes
         ;;
-    'transfer action --freeze' | 'transfer sync --freeze' | 'transfer order --freeze')
+    'transfer action --freeze' | 'transfer sync --freeze' | 'transfer order --freeze' | 'transfer classify --freeze')
         fixed='none conv' names=layers
         ;;
     'transfer sync --preset')
@@ -273,29 +324,71 @@ _selfsup_value() {
     'transfer order --set')
         fixed='splits= seeds= fraction= check_epochs= start.init= start.freeze= start.reinit_head= network.arch= network.width= network.shortcut= network.head_init= data.source= data.root= data.split= data.test_share= data.split_seed= data.max_bad= data.quarantine= data.motion.videos= data.motion.test_videos= data.motion.length= data.motion.side= data.motion.seed= head.hidden= head.pooling= augment.resize= augment.scale= augment.crop= augment.flip= augment.color= optim.name= optim.lr= optim.weight_decay= optim.betas= optim.momentum= optim.decay_all= optim.schedule= optim.final_factor= optim.warmup_steps= optim.clip_grad= train.epochs= train.max_steps= train.batch_size= train.accumulate= train.precision= train.compile= train.deterministic= train.checkpoint_steps= train.checkpoint_minutes= train.keep= machine.device= machine.devices= machine.workers= pairs.max_skip= pairs.max_gap= pairs.test=' equals=yes
         ;;
-    'predict --from' | 'probe --from' | 'retrieve --from' | 'export safetensors --from' | 'export torchvision --from' | 'export onnx --from' | 'export program --from' | 'export embeddings --from' | 'report '[0-9]* | 'runs show 0' | 'runs resume 0' | 'runs verify '[0-9]*)
+    'transfer classify --preset')
+        names=presets:transfer/classify files=yes
+        ;;
+    'transfer classify --set')
+        fixed='splits= seeds= fraction= check_epochs= labels= start.init= start.freeze= start.reinit_head= network.arch= network.width= network.padding= data.source= data.root= data.split= data.test_share= data.split_seed= data.max_bad= data.quarantine= data.part= data.scenes.images= data.scenes.test_images= data.scenes.side= data.scenes.seed= data.facelike.images= data.facelike.test_images= data.facelike.side= data.facelike.seed= head.hidden= head.dropout= head.pooling= augment.shorter= augment.crop= augment.framing= augment.scale= augment.flip= augment.color= augment.affine= augment.cutout= augment.cutout_side= test.crops= optim.name= optim.lr= optim.weight_decay= optim.betas= optim.momentum= optim.decay_all= optim.schedule= optim.final_factor= optim.warmup_steps= optim.clip_grad= train.epochs= train.max_steps= train.batch_size= train.accumulate= train.precision= train.compile= train.deterministic= train.checkpoint_steps= train.checkpoint_minutes= train.keep= machine.device= machine.devices= machine.workers=' equals=yes
+        ;;
+    'transfer classify --test-crops' | 'predict --test-crops' | 'probe --test-views')
+        fixed='center ten'
+        ;;
+    'transfer classify --labels')
+        fixed='auto class attributes'
+        ;;
+    'predict --from' | 'probe --from' | 'probe-tiles --from' | 'retrieve --from' | 'sample transformations --from' | 'shortcuts --from' | 'export safetensors --from' | 'export torchvision --from' | 'export timm --from' | 'export onnx --from' | 'export program --from' | 'export embeddings --from' | 'report '[0-9]* | 'runs show 0' | 'runs resume 0' | 'runs verify '[0-9]*)
         fixed='latest' names=runs files=yes
         ;;
     'probe --preset')
         names=presets:probe files=yes
         ;;
     'probe --set')
-        fixed='subject.run= subject.baseline= subject.baseline_seed= data.source= data.root= data.split= data.test_share= data.split_seed= data.max_bad= data.quarantine= data.motion.videos= data.motion.test_videos= data.motion.length= data.motion.side= data.motion.seed= clips.train= clips.test= clips.max_skip= probe.layers= probe.grid= probe.normalize= probe.lrs= probe.weight_decays= probe.epochs= probe.batch_size= probe.validation_share= probe.seed= probe.still= machine.device= machine.devices= machine.workers=' equals=yes
+        fixed='subject.run= subject.baseline= subject.baseline_seed= data.source= data.root= data.split= data.test_share= data.split_seed= data.max_bad= data.quarantine= data.motion.videos= data.motion.test_videos= data.motion.length= data.motion.side= data.motion.seed= clips.train= clips.test= clips.max_skip= probe.layers= probe.normalize= probe.lrs= probe.weight_decays= probe.epochs= probe.batch_size= probe.validation_share= probe.seed= probe.grid= probe.still= machine.device= machine.devices= machine.workers= folds= data.part= data.scenes.images= data.scenes.test_images= data.scenes.side= data.scenes.seed= data.facelike.images= data.facelike.test_images= data.facelike.side= data.facelike.seed= views.train= views.test= views.seed= views.unpadded= probe.pooling=' equals=yes
         ;;
-    'probe --baseline' | 'retrieve --baseline')
+    'probe --baseline' | 'probe-tiles --baseline' | 'retrieve --baseline')
         fixed='random none'
         ;;
-    'probe --layer')
+    'probe --data' | 'probe --dataset' | 'retrieve --data' | 'retrieve --dataset' | 'export embeddings --data' | 'export embeddings --dataset')
+        names=all-datasets files=yes
+        ;;
+    'probe --layer' | 'probe-tiles --layer')
         names=layers many=yes
+        ;;
+    'probe --pooling')
+        fixed='thesis grid none'
+        ;;
+    'probe-tiles --preset')
+        names=presets:probe-tiles files=yes
+        ;;
+    'probe-tiles --set')
+        fixed='subject.run= subject.baseline= subject.baseline_seed= subject.against= data.source= data.root= data.split= data.test_share= data.split_seed= data.max_bad= data.quarantine= data.part= data.scenes.images= data.scenes.test_images= data.scenes.side= data.scenes.seed= data.facelike.images= data.facelike.test_images= data.facelike.side= data.facelike.seed= tiles.grid= tiles.band= tiles.paint= tiles.images= tiles.test_images= tiles.sheet= tiles.seed= probe.layers= probe.normalize= probe.lrs= probe.weight_decays= probe.epochs= probe.batch_size= probe.validation_share= probe.seed= probe.grid= machine.device= machine.devices= machine.workers=' equals=yes
+        ;;
+    'probe-tiles --against' | 'retrieve --against')
+        fixed='latest' names=runs files=yes many=yes
+        ;;
+    'probe-tiles --paint')
+        fixed='laplace grey'
         ;;
     'retrieve --preset')
         names=presets:retrieve files=yes
         ;;
     'retrieve --set')
-        fixed='subject.run= subject.baseline= subject.baseline_seed= data.source= data.root= data.split= data.test_share= data.split_seed= data.max_bad= data.quarantine= data.motion.videos= data.motion.test_videos= data.motion.length= data.motion.side= data.motion.seed= neighbours.layer= neighbours.ks= neighbours.clips= neighbours.max_skip= neighbours.standardize= neighbours.controls= neighbours.sheet= neighbours.seed= machine.device= machine.devices= machine.workers=' equals=yes
+        fixed='subject.run= subject.baseline= subject.baseline_seed= data.source= data.root= data.split= data.test_share= data.split_seed= data.max_bad= data.quarantine= data.motion.videos= data.motion.test_videos= data.motion.length= data.motion.side= data.motion.seed= neighbours.layer= neighbours.ks= neighbours.clips= neighbours.max_skip= neighbours.standardize= neighbours.controls= neighbours.sheet= neighbours.seed= machine.device= machine.devices= machine.workers= subject.against= data.part= data.scenes.images= data.scenes.test_images= data.scenes.side= data.scenes.seed= data.facelike.images= data.facelike.test_images= data.facelike.side= data.facelike.seed= neighbours.grid= neighbours.crops= neighbours.gallery= neighbours.shown=' equals=yes
         ;;
     'retrieve --layer' | 'visualize guided-backprop --layer' | 'export embeddings --layer')
         names=layers
+        ;;
+    'retrieve --crops')
+        fixed='five center'
+        ;;
+    'retrieve --gallery')
+        fixed='test train'
+        ;;
+    'visualize mean-image --preset')
+        names=presets:visualize/mean-image files=yes
+        ;;
+    'visualize mean-image --set')
+        fixed='data.source= data.root= data.split= data.test_share= data.split_seed= data.max_bad= data.quarantine= data.part= data.scenes.images= data.scenes.test_images= data.scenes.side= data.scenes.seed= data.facelike.images= data.facelike.test_images= data.facelike.side= data.facelike.seed= mean.images= mean.side= mean.patch= mean.seed= machine.device= machine.workers=' equals=yes
         ;;
     'visualize guided-backprop --preset')
         names=presets:visualize/guided-backprop files=yes
@@ -306,6 +399,18 @@ _selfsup_value() {
     'visualize guided-backprop --from')
         fixed='latest random supervised' names=runs files=yes many=yes
         ;;
+    'sample transformations --preset')
+        names=presets:sample/transformations files=yes
+        ;;
+    'sample transformations --set')
+        fixed='subject.run= data.source= data.root= data.split= data.test_share= data.split_seed= data.max_bad= data.quarantine= data.part= data.scenes.images= data.scenes.test_images= data.scenes.side= data.scenes.seed= data.facelike.images= data.facelike.test_images= data.facelike.side= data.facelike.seed= shown.count= shown.seed= machine.device= machine.workers=' equals=yes
+        ;;
+    'shortcuts --preset')
+        names=presets:shortcuts files=yes
+        ;;
+    'shortcuts --set')
+        fixed='subject.run= data.source= data.root= data.split= data.test_share= data.split_seed= data.max_bad= data.quarantine= data.part= data.scenes.images= data.scenes.test_images= data.scenes.side= data.scenes.seed= data.facelike.images= data.facelike.test_images= data.facelike.side= data.facelike.seed= shortcuts.steps= shortcuts.images= shortcuts.heldout= shortcuts.patch= shortcuts.border= shortcuts.margin= shortcuts.seed= machine.device= machine.workers=' equals=yes
+        ;;
     'export onnx --layer' | 'export program --layer')
         fixed='embedding forward' names=layers many=yes
         ;;
@@ -313,10 +418,13 @@ _selfsup_value() {
         names=presets:export/embeddings files=yes
         ;;
     'export embeddings --set')
-        fixed='subject.run= data.source= data.root= data.split= data.test_share= data.split_seed= data.max_bad= data.quarantine= data.motion.videos= data.motion.test_videos= data.motion.length= data.motion.side= data.motion.seed= table.part= table.layer= table.clips= table.max_skip= machine.device= machine.devices= machine.workers=' equals=yes
+        fixed='subject.run= data.source= data.root= data.split= data.test_share= data.split_seed= data.max_bad= data.quarantine= data.motion.videos= data.motion.test_videos= data.motion.length= data.motion.side= data.motion.seed= table.part= table.layer= table.clips= table.max_skip= machine.device= machine.devices= machine.workers= data.part= data.scenes.images= data.scenes.test_images= data.scenes.side= data.scenes.seed= data.facelike.images= data.facelike.test_images= data.facelike.side= data.facelike.seed= table.crops=' equals=yes
         ;;
     'export embeddings --part')
         fixed='all train test'
+        ;;
+    'export embeddings --crops')
+        fixed='center five ten'
         ;;
     'reproduce --scale')
         fixed='smoke small paper'
@@ -347,7 +455,7 @@ _selfsup() {
     for ((i = 1; i < last; i++)); do
         word=${words[i]}
         if [[ $word == -* ]]; then
-            if [[ ' --preset --set --run --data --dataset --data-root --split --test-share --max-bad --quarantine --arch --width --crop --optimizer --lr --weight-decay --schedule --clip-grad --epochs --max-steps --batch-size --accumulate --precision --checkpoint-steps --seed --monitor-every --device --devices --workers --transformations --init --freeze --splits --fraction --check-every --test-clips --from --out --pictures --clips --top --baseline --train-clips --layer --count --unit --columns --part --scale --rows --jobs --format --size --quality ' == *" $word "* ]]; then
+            if [[ ' --preset --set --run --data --dataset --data-root --split --test-share --max-bad --quarantine --arch --width --crop --optimizer --lr --weight-decay --schedule --clip-grad --epochs --max-steps --batch-size --accumulate --precision --checkpoint-steps --seed --monitor-every --device --devices --workers --transformations --fold --part --canvas --kinds --init --freeze --splits --fraction --check-every --test-clips --shorter --test-crops --labels --from --out --pictures --clips --top --baseline --train-clips --layer --folds --train-views --test-views --unpadded --pooling --against --tiles --paint --images --test-images --crops --gallery --count --side --unit --columns --scale --rows --jobs --format --size --quality ' == *" $word "* ]]; then
                 ((++i == last)) && option=$word
             fi
         elif [[ " $commands " == *" $word "* ]]; then

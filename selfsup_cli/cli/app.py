@@ -68,14 +68,19 @@ class Root(LazyGroup):
         "transfer": Entry(
             "Train on a task from what was learned: action, sync, order.", _loader("transfer")
         ),
-        "predict": Entry("Label videos with a transferred network.", _loader("predict")),
+        "predict": Entry("Label videos or images with a transferred network.", _loader("predict")),
         "probe": Entry("Train linear classifiers on frozen layers.", _loader("evaluate", "probe")),
+        "probe-tiles": Entry("Tell real images from tile-shuffled ones.", _loader("tiles")),
         "retrieve": Entry(
             "Find nearest neighbours, and how often they share the class.",
             _loader("evaluate", "retrieve"),
         ),
         "visualize": Entry(
             "Look inside: what a network is fed, and what it looks at.", _loader("visualize")
+        ),
+        "sample": Entry("Show what a method makes: inpainted patches, warps.", _loader("sample")),
+        "shortcuts": Entry(
+            "Does a local cue alone solve the pretext task of a run?", _loader("shortcuts")
         ),
         "export": Entry(
             "Write a network for other tools, or a table of features.", _loader("export")

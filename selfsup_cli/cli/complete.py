@@ -76,7 +76,8 @@ def _presets(jobs: Sequence[str]) -> Iterator[str]:
 
 
 def _presets_of(job: str) -> Callable[[], Iterator[str]]:
-    return lambda: _presets([job])
+    other = registry.PAIRS.get(job)
+    return lambda: _presets([job, *([other] if other in registry.JOB_NAMES else [])])
 
 
 KINDS: dict[str, Callable[[], Iterable[str]]] = {
@@ -86,6 +87,7 @@ KINDS: dict[str, Callable[[], Iterable[str]]] = {
     "layers": registry.all_layers,
     "datasets": lambda: registry.datasets("video"),
     "image-datasets": lambda: registry.datasets("image"),
+    "all-datasets": lambda: registry.DATASETS,
     "presets": lambda: _presets(registry.JOB_NAMES),
     "experiments": _experiments,
     "runs": _runs,

@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,10 +15,12 @@ import typer
 
 from selfsup_cli.cli import console, document, work
 from selfsup_cli.cli.groups import HOUSE, Action, NamedGroup
+from selfsup_cli.config.registry import DATASETS
 from selfsup_cli.errors import InputError
 
 _LINES = 50
 _NAMES = 3
+_ENDS = ("least", "median", "most")
 
 Data = Annotated[
     str,
@@ -75,11 +78,16 @@ def _check(
     ],
     root: Root = None,
     split: Annotated[
-        int,
+        int | None,
         typer.Option(
-            "--split", metavar="N", min=1, max=99, help="The official split that is looked at."
+            "--split",
+            metavar="N",
+            min=1,
+            max=99,
+            help="The official split that is looked at; of stl10 the fold. [default: 1; all folds]",
+            show_default=False,
         ),
-    ] = 1,
+    ] = None,
     test_share: Annotated[
         float,
         typer.Option(
@@ -104,13 +112,15 @@ def _check(
 ) -> Action:
     """Decode every video and image once, and tell which are sound, unusual or bad.
 
-    Unusual files (portrait, very short, with sound, …) are sound: jobs take them as they are. Bad
-    ones are written to quarantine.jsonl, which --quarantine of any job leaves out. Files with the
-    same content are named, also those that train and test have in common.
+    Unusual files (portrait, very short, grey, with sound, …) are sound: jobs take them as they are.
+    Bad ones are written to quarantine.jsonl, which --quarantine of any job leaves out. Files with
+    the same content are named, also those that train and test have in common.
     """
     if not 0 < test_share < 1:
         raise InputError(f"--test-share must lie between 0 and 1; got {test_share}", kind="usage")
-    fields = {"root": root, "split": split, "test_share": test_share}
+    fields = {"root": root, "test_share": test_share}
+    if split is not None:
+        fields["split"] = split
     verbosity = -1 if quiet else int(verbose)
     path = None if out is None else Path(out).expanduser()
     return lambda: _do_check(data, fields, path, workers, verbosity, as_json)
@@ -123,8 +133,26 @@ def _pack(
         str, typer.Argument(metavar="OUT.h5", help="The file that is made.", show_default=False)
     ],
     size: Annotated[
-        str, typer.Option("--size", metavar="HxW", help="Height and width of the stored frames.")
-    ] = "128x171",
+        str | None,
+        typer.Option(
+            "--size",
+            metavar="HxW",
+            help="Height and width of the stored frames of videos. [default: 128x171]",
+            show_default=False,
+        ),
+    ] = None,
+    shorter: Annotated[
+        int | None,
+        typer.Option(
+            "--shorter",
+            metavar="N",
+            min=8,
+            max=8192,
+            help="Scale images whose shorter side is longer down to this; without it, they are "
+            "stored as they are.",
+            show_default=False,
+        ),
+    ] = None,
     quality: Annotated[
         int | None,
         typer.Option(
@@ -132,13 +160,16 @@ def _pack(
             metavar="N",
             min=1,
             max=100,
-            help="Quality of the JPEGs. [default: 90]",
+            help="Quality of the JPEGs that frames, and images with --shorter, become. "
+            "[default: 90]",
             show_default=False,
         ),
     ] = None,
     raw: Annotated[
         bool,
-        typer.Option("--raw", help="Store what was decoded: exact, and ten times as large."),
+        typer.Option(
+            "--raw", help="Store frames of videos as decoded: exact, and ten times as large."
+        ),
     ] = False,
     root: Root = None,
     quarantine: Annotated[
@@ -155,19 +186,18 @@ def _pack(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> Action:
-    """Decode and scale every frame once, so that training does not.
+    """Decode and scale every frame of videos once, or put all images into one file.
 
     The pack is data like any other: --data OUT.h5. It keeps names, labels, classes and all splits.
     The same command again goes on where it was stopped.
     """
     if raw and quality is not None:
         raise InputError("--raw has no --quality: give one of them", kind="usage")
-    height, width = _size(size)
-    level = None if raw else quality or 90
-    fields = {"root": root, "quarantine": quarantine}
+    frames = {"--size": None if size is None else _size(size), "--raw": raw or None}
+    asked = _Packing(data, {"root": root, "quarantine": quarantine}, frames, shorter, quality)
     verbosity = -1 if quiet else int(verbose)
     path = Path(target).expanduser()
-    return lambda: _do_pack(data, fields, path, (height, width), level, workers, verbosity, as_json)
+    return lambda: _do_pack(asked, path, workers, verbosity, as_json)
 
 
 def _size(text: str) -> tuple[int, int]:
@@ -208,30 +238,63 @@ def _do_check(
         console.emit("\n".join(console.plain(line, lines=True) for line in _told(outcome.data)))
 
 
+@dataclass(frozen=True)
+class _Packing:
+    """What is to be packed and how: `frames` are the options of videos, None where not given."""
+
+    data: str
+    fields: dict[str, Any]
+    frames: dict[str, Any]
+    shorter: int | None
+    quality: int | None
+
+    def videos(self) -> dict[str, Any]:
+        """How videos are to be stored."""
+        # What does not exist is told by whoever looks for it.
+        if self.shorter is not None and (self.data in DATASETS or Path(self.data).exists()):
+            raise InputError(
+                f"--shorter is for images, and {self.data} is taken for videos: give the size of "
+                "their frames with --size HxW",
+                kind="usage",
+            )
+        quality = None if self.frames["--raw"] else self.quality or 90
+        return {"size": self.frames["--size"] or (128, 171), "quality": quality}
+
+    def images(self) -> dict[str, Any]:
+        """How images are to be stored."""
+        for option, value in self.frames.items():
+            if value is not None:
+                raise InputError(
+                    f"{option} is for videos, and {self.data} holds images: they are stored as "
+                    "they are, or scaled down with --shorter N",
+                    kind="usage",
+                )
+        if self.shorter is None and self.quality is not None:
+            raise InputError(
+                "--quality is for images that are scaled down, with --shorter N: without it they "
+                "are stored as they are",
+                kind="usage",
+            )
+        return {"shorter": self.shorter, "quality": self.quality or 90}
+
+
 def _do_pack(
-    name: str,
-    fields: dict[str, Any],
-    target: Path,
-    size: tuple[int, int],
-    quality: int | None,
-    workers: int | None,
-    verbosity: int,
-    as_json: bool,
+    asked: _Packing, target: Path, workers: int | None, verbosity: int, as_json: bool
 ) -> None:
     work.listen(verbosity)
-    workers = _processes(workers)
+    how: dict[str, Any] = {"workers": _processes(workers), "quiet": verbosity < 0}
     with contextlib.redirect_stdout(sys.stderr):
         from selfsup_cli.config.blocks import VideoData
+        from selfsup_cli.config.images import ImageData
+        from selfsup_cli.data.check_images import is_images
         from selfsup_cli.jobs import data
 
-        outcome = data.pack(
-            VideoData(source=name, **fields),
-            target,
-            size=size,
-            quality=quality,
-            workers=workers,
-            quiet=verbosity < 0,
-        )
+        if is_images(asked.data):
+            images = ImageData(source=asked.data, **asked.fields)
+            outcome = data.pack_images(images, target, **asked.images(), **how)
+        else:
+            videos = VideoData(source=asked.data, **asked.fields)
+            outcome = data.pack(videos, target, **asked.videos(), **how)
     if as_json:
         document.success(outcome.data)
     else:
@@ -274,17 +337,26 @@ def _tables(found: dict[str, Any]) -> Iterator[str]:
     if others:
         yield f"other files: {_counted(others)}"
     yield ""
-    ranges: list[tuple[str, ...]] = [
-        (name.replace("_", " "), *(f"{found[name][end]:g}" for end in ("least", "median", "most")))
-        for name in ("frames", "seconds", "frames_per_second")
-        if found[name]
-    ]
-    if ranges:
-        ends = ("least", "median", "most")
-        yield report.table(("sound videos", *ends), ranges, right=ends)
+    if ranges := _ranges(found, "frames", "seconds", "frames_per_second"):
+        yield report.table(("sound videos", *_ENDS), ranges, right=_ENDS)
         yield f"sizes (width×height): {_counted(found['sizes'])}"
         yield f"codecs: {_counted(found['codecs'])}"
         yield ""
+    if images := found["images"]:
+        ranges = _ranges(images, "shorter_side", "longer_side")
+        yield report.table(("sound images", *_ENDS), ranges, right=_ENDS)
+        yield f"sizes (width×height): {_counted(images['sizes'])}"
+        if images["formats"]:
+            yield f"formats: {_counted(images['formats'])}"
+        yield ""
+
+
+def _ranges(found: dict[str, Any], *names: str) -> list[tuple[str, ...]]:
+    return [
+        (name.replace("_", " "), *(f"{found[name][end]:g}" for end in _ENDS))
+        for name in names
+        if found[name]
+    ]
 
 
 def _counted(counts: dict[str, int]) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from selfsup_cli.cli import console, document, work
 from selfsup_cli.cli.groups import Action, Entry, LazyGroup, command, group
+from selfsup_cli.jobs.kinds import jobs_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,11 +23,11 @@ What the reader of a network's file makes of it is compared with the network bef
 written, and the largest difference is stated. Beside FILE lies FILE.json, which says what it is."""
 
 TABLE = (
-    "A table of features: one row for each video of a folder or dataset, with its id, and its "
-    "class where the data has classes. --out says by its ending what is written: .h5 (HDF5), "
-    ".parquet (needs the extra [parquet]) or .csv.\n\nA file that turns out unreadable while the "
-    "videos are indexed is named, counted and left out, as long as no more than --max-bad are; "
-    "one that does so later ends the job until --quarantine lists it."
+    "A table of features: one row for each video or image of a folder or dataset, with its id, and "
+    "its class or attributes where the data has any. --out says by its ending what is written: .h5 "
+    "(HDF5), .parquet (needs the extra [parquet]) or .csv.\n\nA file that turns out unreadable "
+    "while the data is indexed is named, counted and left out, as long as no more than --max-bad "
+    "are; one that does so later ends the job until --quarantine lists it."
 )
 
 
@@ -49,13 +50,21 @@ WEIGHTS = {
     "torchvision": Weights(
         "A state dict for torchvision's own network.",
         "It loads with strict=True where the classifier is an Identity. For networks that "
-        "torchvision has (--arch r3d_18, mc3_18, r2plus1d_18). An --out that ends in .pth is "
-        "written by torch.save.",
+        "torchvision has (--arch r3d_18, mc3_18, r2plus1d_18, resnet18, resnet34, resnet50). An "
+        "--out that ends in .pth is written by torch.save.",
         "RUN.torchvision.safetensors",
+    ),
+    "timm": Weights(
+        "A state dict for timm's own network.",
+        "It loads with strict=True into what timm.create_model makes with num_classes=0. For "
+        "networks that were made by timm (--arch timm/NAME). An --out that ends in .pth is written "
+        "by torch.save.",
+        "RUN.timm.safetensors",
     ),
     "onnx": Weights(
         "An ONNX model, checked with onnxruntime.",
-        "For batches of any size; its metadata say how clips are prepared. Needs the extra [onnx].",
+        "For batches of any size; its metadata say how clips or images are prepared. Needs the "
+        "extra [onnx].",
         "RUN.onnx",
         is_graph=True,
     ),
@@ -82,8 +91,8 @@ LAYERS = work.parameter(
     None,
     "--layer",
     metavar="OUTPUT,…",
-    help="What comes out, by name: embedding (the embedding layer averaged over time, height and "
-    "width), forward (what a linear head eats), or layers; may be repeated. [default: embedding]",
+    help="What comes out, by name: embedding (the embedding layer averaged over all places), "
+    "forward (what a linear head eats), or layers; may be repeated. [default: embedding]",
 )
 FORCE = work.parameter("force", bool, False, "--force", help="Replace a file that exists.")
 LAST = (
@@ -140,8 +149,9 @@ def _start(form: str, values: Mapping[str, Any]) -> None:
 
 def _embeddings() -> Any:
     options = (_out("RUN-embeddings.h5"), FORCE)
-    parse = work.parser("export/embeddings", _start_table, options)
-    return command(parse, "embeddings", f"{TABLE}\n\n{work.DEFAULTS_NOTE}")
+    parse = work.parser(jobs_of("export/embeddings"), _start_table, options)
+    about = f"{TABLE}\n\n{work.KINDS_NOTE}\n\n{work.DEFAULTS_NOTE}"
+    return command(parse, "embeddings", about)
 
 
 def _start_table(call: work.Call) -> None:
@@ -167,5 +177,7 @@ class Export(LazyGroup):
     metavar = "FORMAT"
     entries: ClassVar[Mapping[str, Entry]] = {
         **{form: Entry(told.line, partial(_weights, form)) for form, told in WEIGHTS.items()},
-        "embeddings": Entry("A table of features of videos: HDF5, Parquet, CSV.", _embeddings),
+        "embeddings": Entry(
+            "A table of features of videos or images: HDF5, Parquet, CSV.", _embeddings
+        ),
     }

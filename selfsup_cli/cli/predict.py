@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -13,9 +13,9 @@ from selfsup_cli.cli import console, document, work
 from selfsup_cli.cli.groups import Action, command
 
 ABOUT = (
-    "Label videos with a network of 'selfsup transfer action'.\n\nPATH is a video, a folder of "
-    "videos, a CSV file or a registered dataset. Files that cannot be read are named, counted and "
-    "left out."
+    "Label videos with a network of 'selfsup transfer action', or images with one of 'selfsup "
+    "transfer classify'.\n\nDATA is a video or image, a folder of them, a CSV file or a registered "
+    "dataset. Files that cannot be read are named, counted and left out."
 )
 
 
@@ -35,8 +35,8 @@ def _parse(
         _option(
             "--from",
             "RUN",
-            "Run of 'selfsup transfer action', or its model.safetensors; latest is the newest "
-            "finished one. [default: latest]",
+            "Run of 'selfsup transfer action' or 'classify', or its model.safetensors; latest is "
+            "the newest finished one for what DATA holds. [default: latest]",
         ),
     ] = "latest",
     out: Annotated[
@@ -44,7 +44,7 @@ def _parse(
         _option("--out", "FILE", "Where labels go: .csv or .json. [default: predictions.csv here]"),
     ] = "predictions.csv",
     pictures: Annotated[
-        str | None, _option("--pictures", "DIR", "Also draw every video with its labels, here.")
+        str | None, _option("--pictures", "DIR", "Also draw each with its labels, here.")
     ] = None,
     clips: Annotated[
         int | None,
@@ -56,8 +56,16 @@ def _parse(
             max=64,
         ),
     ] = None,
+    crops: Annotated[
+        Literal["center", "ten"] | None,
+        _option(
+            "--test-crops",
+            "center|ten",
+            "Crops of each image that are averaged. [default: as in its test]",
+        ),
+    ] = None,
     top: Annotated[
-        int, _option("--top", "N", "Classes told of each video in JSON. [default: 5]", min=1)
+        int, _option("--top", "N", "Classes told of each in JSON. [default: 5]", min=1)
     ] = 5,
     device: Annotated[
         str, _option("--device", "DEVICE", "Device: auto, cpu, cuda or cuda:N. [default: auto]")
@@ -88,6 +96,7 @@ def _parse(
                 out=Path(out).expanduser(),
                 pictures=None if pictures is None else Path(pictures).expanduser(),
                 clips=clips,
+                crops=crops,
                 top=top,
                 device=device,
                 workers=workers,

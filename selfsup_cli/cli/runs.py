@@ -220,7 +220,7 @@ def _go_on(reference: str, call: work.Call) -> None:
     # A run given by its path goes on where it lies.
     os.environ["SELFSUP_RUNS"] = str(run.path.absolute().parent)
     work.announce(found, call.verbosity)
-    job = run.info.job.partition("/")[0]
+    job = work.module_of(run.info.job)
     outcome = work.perform(
         job, job, found, run=run.name, command=run.info.command, quiet=call.verbosity < 0
     )

@@ -12,6 +12,7 @@ from selfsup_cli.config.jobs import JOBS
 from selfsup_cli.config.options import Option, options_of
 from selfsup_cli.config.reference import settable
 from selfsup_cli.config.registry import FREEZES
+from selfsup_cli.jobs.kinds import jobs_of
 
 
 @dataclass(frozen=True)
@@ -70,8 +71,11 @@ REGISTRIES = {
     "archs": Value(names="archs"),
     "image-archs": Value(names="image-archs"),
     "layers": Value(names="layers"),
+    "image-layers": Value(names="layers"),
+    "transformations": Value(names="transformations", many=True),
     "datasets": Value(names="datasets", files=True),
     "image-datasets": Value(names="image-datasets", files=True),
+    "all-datasets": Value(names="all-datasets", files=True),
     "freezes": Value(words=FREEZES, names="layers"),
     "runs": Value(words=("latest",), names="runs", files=True),
     "starts": Value(words=("latest", "random", "supervised"), names="runs", files=True),
@@ -152,24 +156,35 @@ def _word(parameter: Any) -> str:
 
 def _value(parameter: Any, path: tuple[str, ...]) -> Value:
     word = _word(parameter)
-    job = next((job for job in JOBS if job in ("/".join(path), f"pretrain/{path[-1]}")), None)
+    jobs = _jobs(path)
+    job = jobs[0] if jobs else None
     if word == "FIELD=VALUE":
-        return Value(fields=tuple(settable(job)) if job else ())
+        return Value(fields=tuple(dict.fromkeys(field for job in jobs for field in settable(job))))
     if word == "NAME|FILE" and job:
         return Value(names=f"presets:{job}", files=True)
-    if word.rstrip("….") in METAVARS:
+    options = [one for job in jobs if (one := _field(parameter.name, job)) is not None]
+    if {one.names for one in options} >= {"datasets", "image-datasets"}:
+        return REGISTRIES["all-datasets"]
+    if word.rstrip("….") in METAVARS and not (options and options[0].names):
         return METAVARS[word.rstrip("….")]
     if re.fullmatch(r"[a-z0-9_]+(\|[a-z0-9_]+)+(,…)?", word):
         return Value(words=tuple(word.removesuffix(",…").split("|")), many=word.endswith("…"))
-    option = _field(parameter.name, job)
-    if option is None:
+    if not options:
         return ANYTHING_ELSE
+    option = options[0]
     if option.names:
         offered = REGISTRIES[option.names]
         return Value(offered.words, offered.names, offered.files, many=option.is_list)
     # Text of a certain form is not a path.
     is_text = option.type is str and option.wanted == "text"
     return ANYTHING_ELSE if is_text else Value()
+
+
+def _jobs(path: tuple[str, ...]) -> tuple[str, ...]:
+    """The jobs of a command; two of one that is about videos or images."""
+    known = ("/".join(path), f"pretrain/{path[-1]}" if path else "")
+    job = next((job for job in known if job in JOBS), None)
+    return () if job is None else jobs_of(job)
 
 
 def _field(name: str, job: str | None) -> Option | None:

@@ -32,7 +32,17 @@ OUTS = work.parameter(
     help="Where the picture goes: a strip (.png) or an animation (.webp, .gif); may be repeated. "
     "[default: guided-backprop.png and guided-backprop.webp in this folder]",
 )
-COUNT = work.parameter("count", int, 4, "--count", metavar="N", help="Videos shown. [default: 4]")
+MEAN = work.parameter(
+    "out",
+    str | None,
+    None,
+    "--out",
+    metavar="FILE",
+    help="Where the picture goes (a .png). [default: mean-image.png in this folder]",
+)
+COUNT = work.parameter(
+    "count", int, 4, "--count", metavar="N", help="Videos or images shown. [default: 4]"
+)
 
 
 def load() -> Any:
@@ -44,8 +54,8 @@ def _pretext() -> Any:
     return group(
         Pretext,
         "pretext",
-        f"The contact sheet of what METHOD is really fed, each frame with its index in the video. "
-        f"METHOD is {Pretext.default} unless named.",
+        "The contact sheet of what METHOD is really fed: images transformed in all ways, or each "
+        f"frame with its index in the video. METHOD is {Pretext.default} unless named.",
     )
 
 
@@ -79,6 +89,20 @@ def _start_guided(call: work.Call) -> None:
     work.show(outcome, call)
 
 
+def _mean() -> Any:
+    job = "visualize/mean-image"
+    about = f"{JOBS[job].__doc__}\n\n{work.DEFAULTS_NOTE}"
+    return command(work.parser(job, _start_mean, (MEAN,)), "mean-image", about)
+
+
+def _start_mean(call: work.Call) -> None:
+    found = work.resolved(call)
+    out = call.more["out"]
+    path = None if out is None else Path(out)
+    outcome = work.perform("visualize_images", "average", found, out=path, quiet=call.verbosity < 0)
+    work.show(outcome, call)
+
+
 class Pretext(LazyGroup):
     """`selfsup visualize pretext`: its commands are the methods, the first one by default."""
 
@@ -97,6 +121,9 @@ class Visualize(LazyGroup):
     what = "picture"
     metavar = "WHAT"
     entries: ClassVar[Mapping[str, Entry]] = {
-        "pretext": Entry("What the network is really fed, frame by frame.", _pretext),
+        "pretext": Entry(
+            "What the network is really fed, clip by clip or image by image.", _pretext
+        ),
+        "mean-image": Entry("The mean of a data set, and patches of it turned.", _mean),
         "guided-backprop": Entry("Which pixels of a video make networks active.", _guided),
     }

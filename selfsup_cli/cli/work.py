@@ -7,7 +7,7 @@ import inspect
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -28,6 +28,11 @@ DEFAULTS_NOTE = (
     "--origin' tells). Every other field of the preset is set with --set."
 )
 
+KINDS_NOTE = (
+    "It is about videos or images: as the preset says, else the dataset, else the network, else "
+    "what lies where the data is. Options for one of them alone say so."
+)
+
 Parameters = Mapping[str, inspect.Parameter]
 
 
@@ -35,6 +40,7 @@ Parameters = Mapping[str, inspect.Parameter]
 class Call:
     """A parsed command line.
 
+    `job` is the job that was meant, where a command has one for videos and one for images.
     `options` maps the dotted paths of preset fields to what was given for them, `more` holds what
     the job takes besides its preset.
     """
@@ -58,27 +64,42 @@ def parameter(
     return inspect.Parameter(name, kind, default=default, annotation=Annotated[annotation, option])
 
 
-def parser(job: str, start: Callable[[Call], None], more: Sequence[inspect.Parameter]) -> Any:
-    """The function whose parameters are the options of `job`, those of all jobs, and `more`.
+def parser(
+    jobs: str | Sequence[str], start: Callable[[Call], None], more: Sequence[inspect.Parameter]
+) -> Any:
+    """The function whose parameters are the options of a job, those of all jobs, and `more`.
 
-    It parses into a call of `start`.
+    It parses into a call of `start`. Of two `jobs`, on videos and on images, the options of both
+    are taken, and which of them is meant is found out when it is started (see `jobs.kinds`).
     """
-    options = options_of(JOBS[job])
-    given = {_identifier(option): option for option in options}
-    mine = (*_FIRST, *more, *_LAST, *(_of_field(option) for option in options))
+    names = (jobs,) if isinstance(jobs, str) else tuple(jobs)
+    given = {_identifier(one.options[0]): one for one in shared(names)}
+    mine = (*_FIRST, *more, *_LAST, *(_of_field(one) for one in given.values()))
 
     def parse(context: typer.Context, **values: Any) -> Action:
-        call = Call(
-            job=job,
-            options={option.path: _as_given(values[name]) for name, option in given.items()},
-            preset=values["preset"],
-            sets=values["sets"] or [],
-            as_json=values["as_json"],
-            verbosity=-1 if values["quiet"] else int(values["verbose"]),
-            arguments=context.obj["arguments"],
-            more={parameter.name: values[parameter.name] for parameter in more},
-        )
-        return lambda: start(call)
+        def begin() -> None:
+            job = names[0]
+            taken = {name: _as_given(values[name]) for name in given}
+            if len(names) > 1:
+                job = _meant(names, given, taken, values)
+            start(
+                Call(
+                    job=job,
+                    options={
+                        option.path: taken[name]
+                        for name, one in given.items()
+                        if (option := one.of(job)) is not None
+                    },
+                    preset=values["preset"],
+                    sets=values["sets"] or [],
+                    as_json=values["as_json"],
+                    verbosity=-1 if values["quiet"] else int(values["verbose"]),
+                    arguments=context.obj["arguments"],
+                    more={parameter.name: values[parameter.name] for parameter in more},
+                )
+            )
+
+        return begin
 
     context = inspect.Parameter(
         "context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context
@@ -86,6 +107,67 @@ def parser(job: str, start: Callable[[Call], None], more: Sequence[inspect.Param
     parse.__signature__ = inspect.Signature([context, *mine])  # type: ignore[attr-defined]
     parse.__annotations__ = {}
     return parse
+
+
+@dataclass(frozen=True)
+class Shared:
+    """An option of one job, or of two whose options have a spelling in common.
+
+    `jobs` are the names of the jobs, in the order of `options`; `alone` says that the command has a
+    job that lacks it.
+    """
+
+    jobs: tuple[str, ...]
+    options: tuple[Option, ...]
+    alone: bool = False
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """All spellings, the negative one of a boolean last."""
+        spelled = dict.fromkeys(flag for option in self.options for flag in option.flags)
+        return tuple(sorted(spelled, key=lambda flag: flag.startswith("--no-")))
+
+    def of(self, job: str) -> Option | None:
+        """The option as `job` has it."""
+        return dict(zip(self.jobs, self.options, strict=True)).get(job)
+
+
+def shared(jobs: Sequence[str]) -> list[Shared]:
+    """The options of `jobs`, those with a common spelling together."""
+    found = [Shared((jobs[0],), (option,)) for option in options_of(JOBS[jobs[0]])]
+    for job in jobs[1:]:
+        for option in options_of(JOBS[job]):
+            place = next(
+                (k for k, one in enumerate(found) if set(one.flags) & set(option.flags)), None
+            )
+            if place is None:
+                found.append(Shared((job,), (option,)))
+            else:
+                one = found[place]
+                found[place] = Shared((*one.jobs, job), (*one.options, option))
+    return [replace(one, alone=len(one.jobs) < len(jobs)) for one in found]
+
+
+def _meant(
+    names: Sequence[str],
+    given: Mapping[str, Shared],
+    taken: Mapping[str, Any],
+    values: Mapping[str, Any],
+) -> str:
+    """The job that a command line of two is for. Raises InputError for an option of the other."""
+    from selfsup_cli.jobs import kinds
+
+    options = {one.options[0].path: taken[name] for name, one in given.items()}
+    found = kinds.meant(
+        names[0], preset=values["preset"], options=options, sets=values["sets"] or []
+    )
+    strange = [
+        one.flags[-1] if one.options[0].is_bool and taken[name] is False else one.flags[0]
+        for name, one in given.items()
+        if taken[name] is not None and one.of(found.job) is None
+    ]
+    kinds.check_options(found, names[0], strange)
+    return found.job
 
 
 def resolved(call: Call) -> Resolved:
@@ -141,6 +223,11 @@ def do(name: str, call: Call) -> None:
         **call.more,
     )
     show(outcome, call, found.preset if call.more["dry_run"] else None)
+
+
+def module_of(job: str) -> str:
+    """The module of a job, and the function in it: `probe_images` for `probe-images`."""
+    return job.partition("/")[0].replace("-", "_")
 
 
 def perform(module: str, function: str, found: Resolved, **settings: Any) -> Any:
@@ -231,23 +318,40 @@ _LAST = (
 )
 
 
-def _of_field(option: Option) -> inspect.Parameter:
+def _of_field(one: Shared) -> inspect.Parameter:
     """The command-line option of a preset field. Its text is read where presets are read."""
-    told = f"{option.default_text or 'none'}{f' {option.unit}' if option.unit else ''}"
-    help_ = f"{option.help} [default: {told}]"
+    option, spelled = one.options[0], one.flags
+    help_ = _help(one)
     if option.is_bool:
-        positive, negative = option.flags[:-1], option.flags[-1]
+        positive, negative = spelled[:-1], spelled[-1]
         flags = ("/".join((positive[0], negative)), *positive[1:])
         return parameter(_identifier(option), bool | None, None, *flags, help=help_)
     kind = list[str] | None if option.is_list else str | None
-    return parameter(
-        _identifier(option), kind, None, *option.flags, help=help_, metavar=_metavar(option)
-    )
+    return parameter(_identifier(option), kind, None, *spelled, help=help_, metavar=_metavar(one))
 
 
-def _metavar(option: Option) -> str:
-    if option.choices:
-        word = "|".join(option.choices)
+def _help(one: Shared) -> str:
+    """What it is for and its default: of two jobs once for each, where these differ."""
+    told = []
+    for option in one.options:
+        unit = f" {option.unit}" if option.unit else ""
+        told.append(f"{option.help} [default: {option.default_text or 'none'}{unit}]")
+    if one.alone:
+        return f"For {_about(one.jobs[0])}: {told[0]}"
+    if len(set(told)) == 1:
+        return told[0]
+    pairs = zip(one.jobs, told, strict=True)
+    return " ".join(f"For {_about(job)}: {text}" for job, text in pairs)
+
+
+def _about(job: str) -> str:
+    return "images" if "image" in job else "videos"
+
+
+def _metavar(one: Shared) -> str:
+    option = one.options[0]
+    if choices := tuple(dict.fromkeys(choice for each in one.options for choice in each.choices)):
+        word = "|".join(choices)
     else:
         word = {int: "N", float: "X"}.get(option.type) or option.flags[0].removeprefix("--").upper()
     return f"{word},…" if option.is_list else word

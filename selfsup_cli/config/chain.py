@@ -128,4 +128,5 @@ def _fatal(files: list[PresetFile], line: int, message: str) -> PresetError:
 
 
 def _command(job: str) -> str:
-    return f"selfsup {job.replace('/', ' ')}"
+    command = job.replace("/", " ").removesuffix("-images").replace(" image-", " ")
+    return f"selfsup {command}"

@@ -50,18 +50,14 @@ class Clips(Model):
     )
 
 
-class LinearProbe(Model):
-    """The linear classifiers."""
+class LinearHeads(Model):
+    """Linear classifiers, whatever they see."""
 
     layers: list[str] = field(
         [],
         "Layers to classify from; all named layers if none is given.",
         flag="--layer",
         names="layers",
-    )
-    grid: Annotated[int, Ge(1)] = field(
-        2,
-        "Features of a layer are averaged to at most this many cells along time, height and width.",
     )
     normalize: bool = field(
         True, "Standardise each feature with training statistics (BN without affine)."
@@ -76,11 +72,20 @@ class LinearProbe(Model):
     batch_size: int = field(64, "Features in one update.", flag="--batch-size", ge=1)
     validation_share: float = field(
         0.2,
-        "Share of the training videos on which learning rate and decay are chosen.",
+        "Share of the training data on which learning rate and decay are chosen.",
         gt=0,
         lt=0.9,
     )
     seed: int = field(0, "Seed of initialisation, order and the share above.", flag="--seed", ge=0)
+
+
+class LinearProbe(LinearHeads):
+    """The linear classifiers."""
+
+    grid: Annotated[int, Ge(1)] = field(
+        2,
+        "Features of a layer are averaged to at most this many cells along time, height and width.",
+    )
     still: bool = field(
         True,
         "Also probe still videos (one frame repeated): what the features say without motion.",

@@ -164,6 +164,24 @@ class Better(Model):
         return [*self.pairs, *((one, other) for one in self.rows for other in self.than)]
 
 
+class NoBetter(Model):
+    """Rows that are no better than others: of the same worth at most."""
+
+    pairs: list[tuple[str, str]] = field(
+        ..., "Pairs of rows, first the one that is no better.", min_length=1
+    )
+    columns: list[str] = field(..., "In which columns.", min_length=1)
+    within: Annotated[float, Gt(0)] = field(
+        2.0,
+        "How far above the other's number the whole interval may reach and still count as no "
+        "better.",
+    )
+
+    def compared(self) -> list[tuple[str, str]]:
+        """All pairs."""
+        return self.pairs
+
+
 class Chance(Model):
     """Rows at chance, or above it."""
 
@@ -174,12 +192,16 @@ class Chance(Model):
     )
 
 
+Rule = Better | NoBetter | Chance
+
+
 class Finding(Model):
     """What the thesis found, as a sentence and as a rule that intervals can decide."""
 
     says: str = field(..., "The sentence.")
     where: str = field("", "Where the thesis says so.")
     better: Better | None = field(None, "Rule: rows are better than others.")
+    no_better: NoBetter | None = field(None, "Rule: rows are no better than others.")
     at_chance: Chance | None = field(None, "Rule: rows are at chance.")
     above_chance: Chance | None = field(None, "Rule: rows are above chance.")
     not_on: dict[str, str] = field(
@@ -191,14 +213,15 @@ class Finding(Model):
     @model_validator(mode="after")
     def _one_rule(self) -> Finding:
         if len([*self.rules()]) != 1:
-            raise ValueError("a finding has one rule: better, at_chance or above_chance")
+            raise ValueError("a finding has one rule: better, no_better, at_chance or above_chance")
         if self.better is not None and not self.better.compared():
             raise ValueError("better: names no rows to compare")
         return self
 
-    def rules(self) -> Iterator[Better | Chance]:
+    def rules(self) -> Iterator[Rule]:
         """The rule."""
-        yield from filter(None, (self.better, self.at_chance, self.above_chance))
+        given = (self.better, self.no_better, self.at_chance, self.above_chance)
+        yield from filter(None, given)
 
     def rows(self) -> set[str]:
         """All rows that it is about."""

@@ -12,22 +12,39 @@ from selfsup_cli.config.controls import (
 )
 from selfsup_cli.config.evaluation import Probe, Retrieve
 from selfsup_cli.config.export import ExportEmbeddings
+from selfsup_cli.config.export_images import ExportImageEmbeddings
+from selfsup_cli.config.image_evaluation import ProbeImages
+from selfsup_cli.config.image_pictures import MeanImage, SampleTransformations
 from selfsup_cli.config.pictures import GuidedBackprop
+from selfsup_cli.config.retrieval_images import RetrieveImages
+from selfsup_cli.config.shortcuts import DetectShortcuts
 from selfsup_cli.config.temporal import PretrainTemporal
+from selfsup_cli.config.tiles import ProbeTiles
 from selfsup_cli.config.transfer import TransferAction, TransferOrder, TransferSync
+from selfsup_cli.config.transfer_images import TransferClassify
+from selfsup_cli.config.transformations import PretrainTransformations
 
 JOBS: dict[str, type[Preset]] = {
     "pretrain/temporal": PretrainTemporal,
     "pretrain/shuffle-learn": PretrainShuffleLearn,
     "pretrain/rotnet3d": PretrainRotnet3d,
     "pretrain/supervised": PretrainSupervised,
+    "pretrain/transformations": PretrainTransformations,
     "transfer/action": TransferAction,
     "transfer/sync": TransferSync,
     "transfer/order": TransferOrder,
+    "transfer/classify": TransferClassify,
     "probe": Probe,
+    "probe-images": ProbeImages,
+    "probe-tiles": ProbeTiles,
     "retrieve": Retrieve,
+    "retrieve-images": RetrieveImages,
     "export/embeddings": ExportEmbeddings,
+    "export/image-embeddings": ExportImageEmbeddings,
     "visualize/guided-backprop": GuidedBackprop,
+    "visualize/mean-image": MeanImage,
+    "sample/transformations": SampleTransformations,
+    "shortcuts": DetectShortcuts,
 }
 
 

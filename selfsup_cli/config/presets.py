@@ -28,6 +28,7 @@ from selfsup_cli.config.registry import (
     ARCHS,
     DATASETS,
     FREEZES,
+    TRANSFORMS,
     all_layers,
     datasets,
     nearest,
@@ -118,29 +119,26 @@ def default_preset(
 ) -> str:
     """The name of the most specific preset for `options` (dotted path → value) that exists.
 
-    For pretraining METHOD/ARCH-DATA, else METHOD/ARCH, else METHOD/base, where DATA is the name
-    of a registered dataset; for transfer TASK/DATA, else TASK/base; for the other jobs
-    JOB/temporal-DATA, else JOB/temporal.
+    For pretraining METHOD/ARCH-DATA, METHOD/ARCH, METHOD/base, where DATA is the name of a
+    registered dataset; for all other jobs JOB/DATA, JOB/base, and where JOB is a word under another
+    (transfer/action) its last word; last JOB/temporal-DATA, JOB/temporal. The first that exists.
     Raises InputError if there is none.
     """
     env = os.environ if env is None else env
     options = options or {}
-    verb, _, method = job.partition("/")
+    verb, _, last = job.partition("/")
+    prefix = last or verb
     data = options.get("data.source")
-    names = [f"{verb}/temporal"]
-    if data in list(DATASETS):
-        names.insert(0, f"{verb}/temporal-{data}")
-    if verb != "pretrain" and method:
-        names = [f"{method}/base"]
-        if data in list(DATASETS):
-            names.insert(0, f"{method}/{data}")
-    elif method:
-        names = [f"{method}/base"]
+    names = [f"{prefix}/base", f"{verb}/temporal"]
+    heads = [f"{prefix}/"]
+    if verb == "pretrain":
         arch = options.get("network.arch", defaults(JOBS[job])["network"]["arch"])
-        if arch in list(ARCHS):
-            names.insert(0, f"{method}/{arch}")
-            if data in list(DATASETS):
-                names.insert(0, f"{method}/{arch}-{data}")
+        heads = [f"{prefix}/{arch}-"] if arch in list(ARCHS) else []
+        names = [*([f"{prefix}/{arch}"] if heads else []), f"{prefix}/base"]
+    elif not last:
+        heads.append(f"{verb}/temporal-")
+    if data in list(DATASETS):
+        names = [*(f"{head}{data}" for head in heads), *names]
     for name in names:
         if found := look_up(name, env, job=job):
             return found.name
@@ -256,10 +254,20 @@ def _unknown_name(registry: str, name: str) -> str | None:
     short = name[:MAX_SHOWN]
     if registry in ("archs", "image-archs"):
         return unfit_arch(short, "video" if registry == "archs" else "image")
+    if registry == "transformations" and name not in TRANSFORMS:
+        known = list(TRANSFORMS)
+        return (
+            f"unknown transformation '{short}'{nearest(short, known)}; known are {', '.join(known)}"
+        )
     if registry in ("layers", "freezes"):
         known = [*FREEZES, *all_layers()] if registry == "freezes" else all_layers()
         if name not in known:
             return f"unknown layer '{short}'{nearest(short, known)}; known are {', '.join(known)}"
+    if registry == "image-layers" and name.isalnum() and name not in all_layers():
+        # Those of timm's networks are known where one is built; a slip of the pen is told here.
+        known = all_layers()
+        near = nearest(short, known)
+        return f"unknown layer '{short}'{near}; known are {', '.join(known)}" if near else None
     if registry in ("datasets", "image-datasets") and name not in DATASETS:
         is_path = os.sep in name or name in (".", "..") or os.path.exists(name)  # noqa: PTH110
         if not is_path:

@@ -168,9 +168,10 @@ DATASETS: dict[str, Dataset] = {
 class Method:
     """A method of pretraining: its chapter, and the module under `selfsup_cli.methods`."""
 
-    def __init__(self, chapter: int, about: str) -> None:
+    def __init__(self, chapter: int, about: str, kind: Kind = "video") -> None:
         self.chapter = chapter
         self.about = about
+        self.kind: Kind = kind
 
 
 METHODS: dict[str, Method] = {
@@ -178,6 +179,9 @@ METHODS: dict[str, Method] = {
     "shuffle-learn": Method(5, "video, a control: tell shuffled frames from ordered ones"),
     "rotnet3d": Method(5, "video, a control: recognise quarter turns of a clip"),
     "supervised": Method(5, "video, a control: learn from the action labels"),
+    "transformations": Method(
+        4, "images: recognise patches that were inpainted, warps and quarter turns", "image"
+    ),
 }
 
 
@@ -214,6 +218,7 @@ TASKS: dict[str, str] = {
     "action": "video: recognise actions, fine-tuned or on frozen layers",
     "sync": "video: by how many frames is one of two clips behind the other?",
     "order": "video: which half of a clip comes first?",
+    "classify": "images: recognise classes or attributes, fine-tuned or on frozen layers",
 }
 
 # The jobs that presets describe, under the names of the folders they are filed in.
@@ -221,11 +226,24 @@ JOB_NAMES = (
     *(f"pretrain/{method}" for method in METHODS),
     *(f"transfer/{task}" for task in TASKS),
     "probe",
+    "probe-images",
+    "probe-tiles",
     "retrieve",
+    "retrieve-images",
     "export/embeddings",
+    "export/image-embeddings",
     "visualize/guided-backprop",
+    "visualize/mean-image",
+    "sample/transformations",
+    "shortcuts",
 )
 
+# A job on videos, and the one on images that has the same command.
+PAIRS = {
+    "probe": "probe-images",
+    "retrieve": "retrieve-images",
+    "export/embeddings": "export/image-embeddings",
+}
 
 # What may stand for a layer up to which a network stays as it is.
 FREEZES = ("none", "conv")

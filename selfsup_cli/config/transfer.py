@@ -72,6 +72,14 @@ class TransferAugmentation(Model):
     )
 
 
+def each_once(preset: Preset, *names: str) -> None:
+    """Raise ValueError for a field of numbers in which one stands twice."""
+    for name in names:
+        values = getattr(preset, name)
+        if len(set(values)) < len(values):
+            raise ValueError(f"{name}: a number stands there twice")
+
+
 class TransferVideo(Preset):
     """A preset of transfer to a task on video, whatever the task."""
 
@@ -122,10 +130,7 @@ class TransferVideo(Preset):
 
     @model_validator(mode="after")
     def _each_once(self) -> TransferVideo:
-        for name in ("seeds", "splits"):
-            values = getattr(self, name)
-            if len(set(values)) < len(values):
-                raise ValueError(f"{name}: a number stands there twice")
+        each_once(self, "seeds", "splits")
         return self
 
 

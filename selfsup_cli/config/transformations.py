@@ -11,6 +11,7 @@ from selfsup_cli.config.blocks import Fraction
 from selfsup_cli.config.fields import Model, field
 from selfsup_cli.config.image_pretrain import PretrainImages
 from selfsup_cli.config.registry import TRANSFORMS
+from selfsup_cli.config.shortcuts import Shortcuts
 
 
 class Warping(Model):
@@ -44,8 +45,13 @@ class Inpainting(Model):
     layers: int = field(4, "Scales of F; D has one fewer.", ge=2, le=6)
     width: float = field(1.0, "Multiplier of the channels of F (48) and D (64).", gt=0, le=4)
     pack: int = field(2, "Patches that D judges together.", ge=1, le=8)
-    lr: float = field(2e-4, "Learning rate of F (Adam, constant).", gt=0)
-    lr_discriminator: float = field(8e-4, "Learning rate of D (Adam, constant).", gt=0)
+    lr: float = field(2e-4, "Learning rate of F (Adam).", gt=0)
+    lr_discriminator: float = field(8e-4, "Learning rate of D (Adam).", gt=0)
+    schedule: Literal["constant", "classifier"] = field(
+        "constant",
+        "Whether these rates stay as they are or fall as the classifier's does, which paints "
+        "better patches after a short training.",
+    )
     border_weight: float = field(50.0, "Weight of the squared error in the border.", ge=0)
     autoencode_weight: float = field(
         50.0, "Weight of the squared error of autoencoded patches.", ge=0
@@ -80,6 +86,9 @@ class PretrainTransformations(PretrainImages):
     warp: Warping = field(Warping(), "How images are warped.")
     tiles: int = field(4, "Tiles along each side that `tiles` puts into random order.", ge=2, le=16)
     lci: Inpainting = field(Inpainting(), "Limited-context inpainting.")
+    shortcuts: Shortcuts = field(
+        Shortcuts(), "Whether local cues solve the task, looked into after pretraining."
+    )
 
     @property
     def name(self) -> str:
@@ -92,8 +101,9 @@ class PretrainTransformations(PretrainImages):
 
     @model_validator(mode="after")
     def _consistent(self) -> PretrainTransformations:
-        if len(set(self.kinds)) < len(self.kinds):
-            raise ValueError("kinds: a transformation stands there twice")
+        for kind in self.kinds:
+            if self.kinds.count(kind) > 1:
+                raise ValueError(f"kinds: {kind} stands there twice")
         if self.inpaints:
             self._check_patch()
         return self

@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from selfsup_cli.config.blocks import VideoData
+from selfsup_cli.config.blocks import Data, VideoData
+from selfsup_cli.config.images import ImageData
 from selfsup_cli.config.registry import DATASETS
 from selfsup_cli.data import files, image_check, listing, processes
-from selfsup_cli.data.folders import folder
 from selfsup_cli.data.ids import PackedIds
+from selfsup_cli.data.image_sets import layout_of
 from selfsup_cli.data.source import LeftOut, Progress, Split
 from selfsup_cli.errors import BadMediaError, InputError, MachineError
 from selfsup_cli.runs.atomic import file_sha256
@@ -170,6 +171,11 @@ def _inventory(data: VideoData) -> _Inventory:
     return found
 
 
+def of_images(data: VideoData) -> ImageData:
+    """The same data, should it turn out to be images: then a split is a fold, and none is first."""
+    return ImageData(**data.model_dump(include=set(Data.model_fields), exclude_unset=True))
+
+
 def _listed(data: VideoData, split: Split) -> listing.Listing:
     """The videos of `data`, or the images of a folder that has no videos."""
     try:
@@ -179,7 +185,7 @@ def _listed(data: VideoData, split: Split) -> listing.Listing:
             raise
     path = Path(data.source or "").expanduser().absolute()
     try:
-        return folder(path, data, split, labels=False, medium=listing.IMAGES)
+        return layout_of(path)(path, of_images(data), split, False)
     except InputError as error:
         if error.kind != "empty-folder":
             raise

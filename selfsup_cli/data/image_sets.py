@@ -40,10 +40,14 @@ Opener = Callable[[Path, Asked], Images]
 
 @dataclass(frozen=True)
 class ImageSet:
-    """A dataset that others have laid out: how its folder is told from other ones, and opened."""
+    """A dataset that others have laid out: how its folder is told from other ones, and opened.
+
+    If it consists of files, `layout` lists them.
+    """
 
     recognise: Callable[[Path], bool]
     open: Opener
+    layout: image_layouts.Layout | None = None
 
 
 def _files(layout: image_layouts.Layout, path: Path, asked: Asked) -> Images:
@@ -52,6 +56,10 @@ def _files(layout: image_layouts.Layout, path: Path, asked: Asked) -> Images:
     return open_image_files(
         listing, asked.data, asked.split, workers=asked.workers, progress=asked.progress
     )
+
+
+def _laid_out(recognise: Callable[[Path], bool], layout: image_layouts.Layout) -> ImageSet:
+    return ImageSet(recognise, partial(_files, layout), layout)
 
 
 def _folder(path: Path, asked: Asked) -> Images:
@@ -94,14 +102,20 @@ SETS: dict[str, ImageSet] = {
     "cifar10": _cifar(array_sets.CIFAR10),
     "cifar100": _cifar(array_sets.CIFAR100),
     "stl10": ImageSet(lambda root: array_sets.stl_base(root) is not None, _stl10),
-    "imagenet": ImageSet(image_layouts.is_imagenet, partial(_files, image_layouts.imagenet)),
-    "places": ImageSet(image_layouts.is_places, partial(_files, image_layouts.places)),
-    "celeba": ImageSet(image_layouts.is_celeba, partial(_files, image_layouts.celeba)),
-    "voc2007": ImageSet(_official("voc2007"), partial(_files, image_layouts.voc2007)),
-    "voc2012": ImageSet(_official("voc2012"), partial(_files, image_layouts.voc2012)),
+    "imagenet": _laid_out(image_layouts.is_imagenet, image_layouts.imagenet),
+    "places": _laid_out(image_layouts.is_places, image_layouts.places),
+    "celeba": _laid_out(image_layouts.is_celeba, image_layouts.celeba),
+    "voc2007": _laid_out(_official("voc2007"), image_layouts.voc2007),
+    "voc2012": _laid_out(_official("voc2012"), image_layouts.voc2012),
     "lsun": ImageSet(lsun.is_lsun, _lsun),
 }
-_OWN = (*SETS.values(), ImageSet(image_layouts.is_voc, partial(_files, image_layouts.own_voc)))
+_OWN = (*SETS.values(), _laid_out(image_layouts.is_voc, image_layouts.own_voc))
+
+
+def layout_of(path: Path) -> image_layouts.Layout:
+    """What lists the image files of a folder of one's own, as a job reads it."""
+    layouts = (one.layout for one in _OWN if one.layout is not None and one.recognise(path))
+    return next(layouts, partial(folder, medium=IMAGES))
 
 
 def opened(

@@ -229,9 +229,10 @@ def storage(tables: Tables) -> str:
     loss = tables.about.loss
     if loss is None:
         return f"pack of {tables.about.coding}"
+    what = "frames" if tables.sizes is None else "images"
     return (
         f"pack of {tables.about.coding}, off by {loss.mean:.2f} grey levels in the mean and "
-        f"{loss.largest} at most ({loss.frames} frames compared)"
+        f"{loss.largest} at most ({loss.frames} {what} compared)"
     )
 
 

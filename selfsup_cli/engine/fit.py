@@ -70,7 +70,8 @@ class Fit:
     `run=None` trains without leaving anything behind (probes in tests, small heads). `check` is
     called at the end of every `check_every`-th epoch and of the last one. Raises NotFiniteError
     (a loss is NaN or infinite; what is needed to look into it lies in the run's `debug/`),
-    TrainingError (more than `max_bad` of the samples are bad) and Stopped (a signal, after saving).
+    TrainingError (more than `max_bad` of the samples, which are `many`, are bad) and Stopped (a
+    signal, after saving).
     """
 
     model: Trainable
@@ -85,6 +86,7 @@ class Fit:
     check_every: int = 0
     max_bad: float = 1.0
     samples: int = 0
+    many: str = "videos"
 
     def __call__(self) -> Outcome:
         self._prepare()
@@ -132,6 +134,7 @@ class Fit:
             clip_grad=self.optim.clip_grad,
             parts=self.train.accumulate,
             scaler=self.hardware.scaler(),
+            constant=self.model.constant,
         )
         wrap_networks(self.model, self.hardware, distributed=self._distributed)
         if self.train.compile:
@@ -260,6 +263,7 @@ class Fit:
 
     def _step(self, batch: dict[str, Any]) -> dict[str, float]:
         index = batch.pop("index")
+        batch.pop("id", None)
         self.at.order = digest(self.at.order, index)
         moved: Batch = {
             name: value.to(self.hardware.device, non_blocking=True) for name, value in batch.items()
@@ -317,13 +321,13 @@ class Fit:
             if identifier in self._bad:
                 continue
             self._bad.add(identifier)
-            log.warning("left out, another video takes its place: %s: %s", identifier, reason)
+            log.warning("left out, another takes its place: %s: %s", identifier, reason)
             if self.run is not None and self._rank == 0:
                 self.run.record_bad(identifier, reason)
         if self.samples and len(self._bad) > self.max_bad * self.samples:
             raise TrainingError(
-                f"{len(self._bad)} of {self.samples} videos cannot be read, more than the share of "
-                f"{self.max_bad:g} that is tolerated (first: {sorted(self._bad)[0]})",
+                f"{len(self._bad)} of {self.samples} {self.many} cannot be read, more than the "
+                f"share of {self.max_bad:g} that is tolerated (first: {sorted(self._bad)[0]})",
                 kind="bad-samples",
                 hint="mend the files, list them with --quarantine, or raise --max-bad",
             )

@@ -31,6 +31,8 @@ class Trainable(nn.Module):
     """
 
     networks: tuple[str, ...] = ()
+    constant: tuple[str, ...] = ()
+    """Optimisers whose learning rate no schedule multiplies."""
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
         """The optimisers, by the names that `step` passes to `update`."""
@@ -46,7 +48,8 @@ class Update:
     """Performs the updates of one step: backward, clipping, schedule, optimiser.
 
     With `parts > 1` a batch passes through the network in parts; gradients are averaged and the
-    optimiser moves at the last one.
+    optimiser moves at the last one. A loss moves only the parameters of the optimisers it is given
+    for, even where it depends on others, so that networks can play against each other.
     """
 
     optimizers: Mapping[str, torch.optim.Optimizer]
@@ -59,6 +62,7 @@ class Update:
     step: int = 0
     part: int = 0
     scaler: torch.amp.GradScaler | None = None
+    constant: Sequence[str] = ()
     lr: dict[str, float] = field(default_factory=dict)
     _base: dict[str, list[float]] = field(default_factory=dict)
 
@@ -83,30 +87,38 @@ class Update:
         """The precision in which networks run their forward pass."""
         return self.hardware.autocast()
 
-    def __call__(self, loss: Tensor, name: str = "main") -> None:
-        """Back-propagate `loss` and, at the last part, move optimiser `name`.
+    def __call__(self, loss: Tensor, *names: str) -> None:
+        """Back-propagate `loss` and, at the last part, move the optimisers `names` ("main").
 
         Raises NotFiniteError before anything is changed when the loss is NaN or infinite.
         """
+        names = names or ("main",)
         value = loss.item()
         if not math.isfinite(value):
             raise NotFiniteError(
-                f"the loss ({name}) became {value} in step {self.step + 1}",
+                f"the loss ({', '.join(names)}) became {value} in step {self.step + 1}",
                 kind="not-finite",
                 hint="lower the learning rate (--lr), or clip the gradient (--clip-grad 1)",
             )
-        optimizer = self.optimizers[name]
         if self.part == 0:
-            optimizer.zero_grad(set_to_none=True)
+            for name in names:
+                self.optimizers[name].zero_grad(set_to_none=True)
         scaled = loss / self.parts if self.parts > 1 else loss
         if self.scaler is not None:
             scaled = self.scaler.scale(scaled)
-        scaled.backward()  # type: ignore[no-untyped-call]
+        # Naming the parameters costs a little, and where all are meant it is of no use.
+        moved = None if len(names) == len(self.optimizers) else self._parameters(names)
+        scaled.backward(inputs=moved)  # type: ignore[no-untyped-call]
         if self.part == self.parts - 1:
-            self._move(name, optimizer)
+            for name in names:
+                self._move(name, self.optimizers[name])
+
+    def _parameters(self, names: Sequence[str]) -> list[Tensor]:
+        groups = (group for name in names for group in self.optimizers[name].param_groups)
+        return [parameter for group in groups for parameter in group["params"]]
 
     def _move(self, name: str, optimizer: torch.optim.Optimizer) -> None:
-        factor = self.factor(self.step)
+        factor = 1.0 if name in self.constant else self.factor(self.step)
         for group, base in zip(optimizer.param_groups, self._base[name], strict=True):
             group["lr"] = base * factor
         self.lr[name] = optimizer.param_groups[0]["lr"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -15,20 +15,18 @@ from torch import Tensor
 from selfsup_cli.config.fields import Model
 from selfsup_cli.config.transfer import TransferVideo
 from selfsup_cli.config.video import ClipAugmentation
-from selfsup_cli.data.loader import Plan
+from selfsup_cli.data.loader import ClipDataset, Plan
 from selfsup_cli.data.source import ClipSource
 from selfsup_cli.engine.devices import Hardware
-from selfsup_cli.engine.schedule import build_optimizer
-from selfsup_cli.engine.trainable import Batch, Trainable, Update
+from selfsup_cli.engine.trainable import Batch, Update
 from selfsup_cli.errors import InputError
 from selfsup_cli.evaluation.clips import in_batches, read_videos
+from selfsup_cli.evaluation.task import Task, Told
 from selfsup_cli.models import Backbone
 from selfsup_cli.models.classifier import Classifier, HeadSpec
 from selfsup_cli.randomness import derive, generator
-from selfsup_cli.runs.report import Measurement, ProtocolValue
+from selfsup_cli.runs.report import ProtocolValue
 from selfsup_cli.transforms import clips as pixels
-
-Told = Callable[[int, int], None]
 
 _BATCH = 32
 _QUICK = 256
@@ -38,7 +36,8 @@ _QUICK = 256
 class Answers:
     """What a network answered: for each question its id, the true class, probabilities [N, C].
 
-    `video` int64 [N] is the position of the question's video in the source; `truth` int64 [N].
+    `video` int64 [N] is the position in the source of the video, or image, that is asked about;
+    `truth` int64 [N].
     """
 
     ids: Sequence[str]
@@ -66,16 +65,15 @@ class TestQuestions(Protocol):
         ...
 
 
-class ClipTask(Trainable):
+class ClipTask(Task):
     """A task on video: its questions, its answers and its measurements.
 
     A task says which clips of a video are a question in training (`plan`) and in testing
     (`questions`), and what is reported (`measurements`). `compared` clips make one question.
     """
 
-    networks = ("network",)
-    name: str
-    labelled: bool = False
+    many = "videos"
+    preset: TransferVideo
     compared: int = 1
     heads: str = "fc"
 
@@ -116,20 +114,21 @@ class ClipTask(Trainable):
         """What is asked about test videos; with `quick` as little as says something."""
         raise NotImplementedError
 
-    def measurements(
-        self, found: Answers, about: Mapping[str, Any], protocol: dict[str, ProtocolValue]
-    ) -> list[Measurement]:
-        """What is reported of the answers."""
-        raise NotImplementedError
+    def samples(self, source: ClipSource) -> ClipDataset:
+        return ClipDataset(source, self.plan, self.augment.resize, self.seed)
 
     @property
-    def plain(self) -> Classifier:
-        """The network itself, also where it is wrapped for several processes."""
-        network: Classifier = getattr(self.network, "module", self.network)
-        return network
+    def seen(self) -> dict[str, ProtocolValue]:
+        size = "×".join(str(side) for side in self.augment.resize_to_evaluate)
+        return {"frames": self.input.frames, "crop": f"centre {self.augment.crop} of {size}"}
 
-    def optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        return {"main": build_optimizer(self.network, self.preset.optim)}
+    @property
+    def facts(self) -> dict[str, Any]:
+        clips = {"resize": list(self.augment.resize_to_evaluate), "crop": self.augment.crop}
+        return clips | self.taken.model_dump(mode="json")
+
+    def grade(self, found: Answers) -> tuple[str, float]:
+        return "test_accuracy", float((found.predictions == found.truth).mean())
 
     def step(self, batch: Batch, update: Update) -> dict[str, Tensor]:
         clips = pixels.augment(

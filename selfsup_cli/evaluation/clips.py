@@ -9,13 +9,23 @@ from typing import Literal
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
-from selfsup_cli.data.loader import killed_worker, quiet_worker
 from selfsup_cli.data.source import ClipSource
-from selfsup_cli.errors import BadMediaError, InputError
+from selfsup_cli.errors import BadMediaError
+from selfsup_cli.evaluation.reading import Unreadable, in_batches, read_items
 from selfsup_cli.randomness import generator
 from selfsup_cli.transforms.time import evenly_spaced_clips
+
+__all__ = [
+    "ClipProtocol",
+    "Control",
+    "Decoded",
+    "FramePlan",
+    "ProtocolPlan",
+    "in_batches",
+    "read_videos",
+]
 
 Control = Literal["still", "shuffled", "reversed"]
 
@@ -91,13 +101,15 @@ class Decoded:
     frames: Tensor
     clips: Tensor
 
+    @property
+    def position(self) -> int:
+        """The video's position in the source."""
+        return self.video
 
-@dataclass(frozen=True)
-class Unreadable:
-    """A video that could not be read. Travels as a value: some errors do not survive a worker."""
-
-    video: int
-    reason: str
+    def inputs(self, device: torch.device) -> Iterator[Tensor]:
+        """The clips, uint8 [3, T, H, W] each."""
+        frames = self.frames.to(device, non_blocking=True)
+        return (frames[:, clip.to(device)] for clip in self.clips)
 
 
 FramePlan = Callable[[int], np.ndarray]
@@ -131,50 +143,6 @@ def read_videos(
 ) -> Iterator[Decoded]:
     """Decode the planned clips of `videos`, in that order, in `workers` processes.
 
-    Evaluation never skips: a file that cannot be read raises InputError, which names it. Only where
-    `bad` is given (a check inside a long training) is it called with id and reason instead, and the
-    video passed over.
+    A file that cannot be read raises InputError, or is told to `bad` (see `reading.read_items`).
     """
-    loader: DataLoader[Decoded | Unreadable] = DataLoader(
-        _Videos(source, plan, size),
-        batch_size=None,
-        sampler=list(videos),
-        num_workers=workers,
-        worker_init_fn=quiet_worker if workers else None,
-        generator=torch.Generator().manual_seed(0),
-    )
-    try:
-        for item in loader:
-            if isinstance(item, Unreadable) and bad is not None:
-                bad(source.ids[item.video], item.reason)
-                continue
-            if isinstance(item, Unreadable):
-                raise InputError(
-                    f"{source.ids[item.video]} of {source.name} cannot be read: {item.reason}; an "
-                    "evaluation leaves nothing out by itself: mend or remove the file, or list "
-                    "it with --quarantine",
-                    kind="bad-media",
-                )
-            yield item
-    except RuntimeError as error:
-        if (cause := killed_worker(error)) is not None:
-            raise cause from error
-        raise
-
-
-def in_batches(
-    decoded: Iterator[Decoded], size: int, device: torch.device
-) -> Iterator[tuple[Tensor, list[int]]]:
-    """Clips uint8 [b, 3, T, H, W] with b ≤ size, across videos, and the video of each."""
-    pending: list[Tensor] = []
-    owners: list[int] = []
-    for item in decoded:
-        frames = item.frames.to(device, non_blocking=True)
-        for clip in item.clips:
-            pending.append(frames[:, clip.to(device)])
-            owners.append(item.video)
-            if len(pending) == size:
-                yield torch.stack(pending), owners
-                pending, owners = [], []
-    if pending:
-        yield torch.stack(pending), owners
+    return read_items(_Videos(source, plan, size), source, videos, workers, bad)

@@ -1,4 +1,4 @@
-"""Features of a frozen backbone: all layers in one pass over the videos, one row per clip."""
+"""Features of a frozen backbone: all layers in one pass, one row for each clip or view."""
 
 from __future__ import annotations
 
@@ -9,32 +9,43 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from selfsup_cli.config.registry import unknown
+from selfsup_cli.data.images import ImageSource
 from selfsup_cli.data.source import ClipSource
 from selfsup_cli.engine import processes
 from selfsup_cli.engine.devices import Hardware
 from selfsup_cli.errors import InputError
 from selfsup_cli.evaluation.cache import FeatureCache, Span, cache_root, key_of
-from selfsup_cli.evaluation.clips import (
-    ClipProtocol,
-    Decoded,
-    ProtocolPlan,
-    in_batches,
-    read_videos,
-)
+from selfsup_cli.evaluation.clips import ClipProtocol, ProtocolPlan, read_videos
+from selfsup_cli.evaluation.pooling import Cells, Pooling, pool
+from selfsup_cli.evaluation.reading import Item, in_batches
+from selfsup_cli.evaluation.standard import Standard, standard
+from selfsup_cli.evaluation.views import ImageViews, read_images
 from selfsup_cli.models import Backbone
 from selfsup_cli.transforms.clips import center
+from selfsup_cli.transforms.images import to_unit
 from selfsup_cli.version import __version__
 
+__all__ = [
+    "EMBEDDING",
+    "Features",
+    "Frozen",
+    "Standard",
+    "embed",
+    "extract",
+    "pool",
+    "standard",
+    "weights_sha256",
+]
+
 EMBEDDING = "embedding"
-"""Name under which the embedding (a layer's mean over time and space) is kept beside the layers."""
+"""Name under which the embedding (a layer's mean over all places) is kept beside the layers."""
 
 Progress = Callable[[int, int], None]
 
@@ -54,40 +65,32 @@ def weights_sha256(module: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def pool(activation: Tensor, grid: int) -> Tensor:
-    """Average [B, C, T, H, W] to at most `grid` cells along T, H and W and flatten: [B, C·cells].
-
-    Vectors [B, C] (fully connected layers) stay as they are. Float32 out.
-    """
-    activation = activation.float()
-    if activation.ndim == 2:
-        return activation
-    t, h, w = (min(grid, length) for length in activation.shape[2:])
-    return F.adaptive_avg_pool3d(activation, (t, h, w)).flatten(1)
-
-
 @dataclass(frozen=True)
 class Frozen:
     """A backbone in evaluation mode, and what is taken from it."""
 
     backbone: Backbone
     layers: tuple[str, ...]
-    grid: int
+    pooling: Pooling
     hardware: Hardware
 
-    def __call__(self, clips: Tensor) -> dict[str, Tensor]:
-        """Pooled features of uint8 clips [B, 3, T, H, W]: float32 [B, D] on the CPU, by layer."""
+    def __call__(self, inputs: Tensor) -> dict[str, Tensor]:
+        """Pooled features of uint8 clips [B, 3, T, H, W] or of views of images [B, 3, S, S].
+
+        Float32 [B, D] on the CPU, by layer.
+        """
+        spec = self.backbone.input
         wanted = list(dict.fromkeys([*self.layers, self.backbone.embedding]))
         with torch.no_grad(), self.hardware.autocast():
-            found = self.backbone.features(center(clips, self.backbone.input.crop), wanted)
-        out = {layer: pool(found[layer], self.grid) for layer in self.layers}
+            x = to_unit(inputs) if spec.kind == "image" else center(inputs, spec.crop)
+            found = self.backbone.features(x, wanted)
+        out = {layer: self.pooling(layer, found[layer]) for layer in self.layers}
         out[EMBEDDING] = pool(found[self.backbone.embedding], 1)
         return {name: value.cpu() for name, value in out.items()}
 
     def dims(self) -> dict[str, int]:
-        """Features per clip of each layer, in the order of `layers`, then of the embedding."""
-        spec = self.backbone.input
-        shape = (1, 3, spec.frames, spec.crop, spec.crop)
+        """Features per row of each layer, in the order of `layers`, then of the embedding."""
+        shape = (1, *self.backbone.input.shape)
         blank = torch.zeros(shape, dtype=torch.uint8, device=self.hardware.device)
         return {name: value.shape[1] for name, value in self(blank).items()}
 
@@ -141,11 +144,11 @@ class _InMemory:
 
 
 class Features:
-    """Features of the clips of a source: one row per clip, the clips of a video adjacent.
+    """Features of a source: one row for each clip of a video or view of an image, adjacent.
 
     `dims`: features per row of each layer, in the order of the network, then the embedding.
-    `video`: int64 [R], the position in the source of each row's video. `about`: plain values that
-    say what was extracted from what.
+    `video`: int64 [R], the position in the source of each row's video or image. `about`: plain
+    values that say what was extracted from what.
     """
 
     def __init__(
@@ -206,7 +209,7 @@ class Features:
         return out
 
     def video_means(self, layer: str, videos: int) -> Tensor:
-        """Mean over the clips of each video, float32 [videos, D]."""
+        """Mean over the rows of each of so many videos or images, float32 [videos, D]."""
         total = torch.zeros(videos, self._dim(layer), dtype=torch.float64)
         for first, block in self.blocks(layer):
             owner = torch.from_numpy(self.video[first : first + len(block)])
@@ -220,95 +223,60 @@ class Features:
         return self.dims[layer]
 
 
-@dataclass(frozen=True)
-class Standard:
-    """Subtracts `mean` and multiplies by `scale`, float32 [D] each: batch norm without affine."""
-
-    mean: Tensor
-    scale: Tensor
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """[n, D] → [n, D], with mean 0 and variance 1 on what the statistics were taken from."""
-        return (x - self.mean.to(x.device)) * self.scale.to(x.device)
-
-    @classmethod
-    def none(cls, features: int) -> Standard:
-        """Statistics that leave features as they are."""
-        return cls(torch.zeros(features), torch.ones(features))
-
-
-def standard(blocks: Iterator[Tensor]) -> Standard:
-    """Per-feature statistics of rows that come in blocks [n, D], in one pass.
-
-    As in batch norm, a small constant is added to the variances, so that features that hardly vary
-    do not drown the rest in noise; it is a thousandth of the mean variance (0.001 is what batch
-    norm takes where the variances are about 1), so the result does not depend on the layer's scale.
-    """
-    count = 0
-    mean = square = torch.zeros(())
-    for block in blocks:
-        block = block.double()
-        n = len(block)
-        if n == 0:
-            continue
-        own = block.mean(0)
-        delta = own - mean
-        deviation = (block - own).square().sum(0)
-        square = square + deviation + delta.square() * (count * n / (count + n))
-        mean = mean + delta * (n / (count + n))
-        count += n
-    if count == 0:
-        raise InputError("there are no features to take statistics of")
-    variance = square / count
-    scale = (variance + 1e-3 * variance.mean()).rsqrt()
-    return Standard(mean.float(), torch.where(torch.isfinite(scale), scale, 0.0).float())
+Source = ClipSource | ImageSource
+Views = ClipProtocol | ImageViews
 
 
 def extract(
     backbone: Backbone,
-    source: ClipSource,
-    clips: ClipProtocol,
+    source: Source,
+    views: Views,
     *,
     hardware: Hardware,
     layers: Sequence[str] | None = None,
     grid: int = 1,
+    pooling: Pooling | None = None,
     batch: int = 32,
     workers: int = 0,
     root: Path | None = None,
     progress: Progress | None = None,
 ) -> Features:
-    """Features of every video of `source`, from the cache as far as they are there.
+    """Features of all videos or images of `source`, from the cache as far as they are there.
 
+    `views` says what of each is looked at: a `ClipProtocol` for videos, `ImageViews` for images.
     All `layers` (default: all of the backbone's) come from one pass: averaged to at most `grid`
-    cells along time, height and width, and flattened; the embedding comes besides. The network
-    runs in evaluation mode and is left as it was. `progress(done, total)` counts videos and may
-    raise to stop: shards that are written stay. The cache lies under `root` (default:
-    `cache_root()`). Processes that have joined a group share the work, and must all call this with
-    the same arguments. Raises InputError for an unknown layer, a video that cannot be read and
-    values that are not finite, MachineError for a full disk.
+    cells along (time,) height and width, or by `pooling`, and flattened; the embedding comes
+    besides. The network runs in evaluation mode and is left as it was. `progress(done, total)`
+    counts videos or images and may raise to stop: shards that are written stay. The cache lies
+    under `root` (default: `cache_root()`). Processes that have joined a group share the work, and
+    must all call this with the same arguments. Raises InputError for an unknown layer, a file that
+    cannot be read and values that are not finite, MachineError for a full disk.
     """
     layers = list(backbone.layers if layers is None else layers)
     for layer in layers:
         if layer not in backbone.layers:
             raise unknown("layer", layer, list(backbone.layers))
+    if pooling is None:
+        is_image = backbone.input.kind == "image"
+        pooling = Cells(grid, "height and width") if is_image else Cells(grid)
     about: dict[str, Any] = {
         "version": __version__,
         "weights": weights_sha256(backbone),
         "network": backbone.spec,
         "layers": layers,
-        "pooling": f"mean over at most {grid} cells along time, height and width",
+        "pooling": pooling.describe(),
         "dataset": source.fingerprint,
-        "protocol": clips.describe(),
+        "protocol": views.describe(),
         "resize": list(backbone.input.resize),
         "crop": backbone.input.crop,
         "precision": hardware.precision,
     }
-    rows = clips.count_each(source.num_frames)
+    rows = _rows_each(source, views)
     video = np.repeat(np.arange(len(source), dtype=np.int64), rows)
     folder = (root or cache_root()) / "features" / key_of(about)
     waiting = None if progress is None else partial(progress, 0, len(source))
     with _evaluating(backbone, hardware):
-        network = Frozen(backbone, tuple(layers), grid, hardware)
+        network = Frozen(backbone, tuple(layers), pooling, hardware)
         cache = FeatureCache(folder, about, network.dims(), rows)
         with _held(cache, waiting):
             # Of several processes each makes every so-many-th shard.
@@ -318,14 +286,13 @@ def extract(
             if missing:
                 cache.require_room(missing)
                 spans = [cache.spans[shard] for shard in missing]
-                videos = [video for span in spans for video in range(span.first, span.last)]
-                plan = ProtocolPlan(source, clips)
-                decoded = read_videos(source, videos, plan, backbone.input.resize, workers)
+                wanted = [item for span in spans for item in range(span.first, span.last)]
+                decoded = _read(backbone, source, wanted, views, workers)
                 done = 0
                 for shard, span in zip(missing, spans, strict=True):
                     # A batch never crosses a shard: made again, a shard is the same to the bit.
                     own = islice(decoded, span.last - span.first)
-                    told = _offset(progress, done - span.first, len(videos))
+                    told = _offset(progress, done - span.first, len(wanted))
                     owner, arrays = _rows_of(network, own, span, cache.dims, batch, source, told)
                     cache.write(shard, owner, arrays)
                     done += span.last - span.first
@@ -334,37 +301,62 @@ def extract(
 
 def embed(
     backbone: Backbone,
-    source: ClipSource,
-    clips: ClipProtocol,
+    source: Source,
+    views: Views,
     *,
     hardware: Hardware,
     batch: int = 32,
     workers: int = 0,
     bad: Callable[[str, str], None] | None = None,
 ) -> tuple[Tensor, np.ndarray]:
-    """Embeddings of videos without the cache, for checks while training.
+    """Embeddings of videos or images without the cache, for checks while training.
 
-    Returns the mean over each video's clips, float32 [n, D], and the positions of the videos in the
+    Returns the mean over the clips or views of each, float32 [n, D], and their positions in the
     source, int64 [n]: all of them, but for those that cannot be read where `bad` is given (see
-    `read_videos`).
+    `reading.read_items`).
     """
-    plan = ProtocolPlan(source, clips)
-    size = backbone.input.resize
-    decoded = read_videos(source, range(len(source)), plan, size, workers, bad)
+    decoded = _read(backbone, source, range(len(source)), views, workers, bad)
     rows: list[Tensor] = []
-    videos: list[int] = []
+    positions: list[int] = []
     with _evaluating(backbone, hardware):
-        network = Frozen(backbone, (), 1, hardware)
+        network = Frozen(backbone, (), Cells(1), hardware)
         for pixels, owners in in_batches(decoded, batch, hardware.device):
             found = network(pixels)
-            check_finite(found, [source.ids[video] for video in owners])
+            check_finite(found, [source.ids[owner] for owner in owners])
             rows.append(found[EMBEDDING])
-            videos += owners
+            positions += owners
     if not rows:
-        raise InputError(f"no video of {source.name} could be read", kind="bad-media")
-    features = Features.of({EMBEDDING: torch.cat(rows).numpy()}, np.array(videos))
+        raise InputError(
+            f"no {backbone.input.kind} of {source.name} could be read", kind="bad-media"
+        )
+    features = Features.of({EMBEDDING: torch.cat(rows).numpy()}, np.array(positions))
     kept = np.unique(features.video)
     return features.video_means(EMBEDDING, len(source))[torch.from_numpy(kept)], kept
+
+
+def _rows_each(source: Source, views: Views) -> np.ndarray:
+    if isinstance(views, ImageViews):
+        return views.count_each(cast(ImageSource, source))
+    return views.count_each(cast(ClipSource, source).num_frames)
+
+
+def _read(
+    backbone: Backbone,
+    source: Source,
+    positions: Sequence[int],
+    views: Views,
+    workers: int,
+    bad: Callable[[str, str], None] | None = None,
+) -> Iterator[Item]:
+    """What the network is to see of the videos or images at `positions`."""
+    spec = backbone.input
+    if (spec.kind == "image") != isinstance(views, ImageViews):
+        raise TypeError(f"{backbone.arch} takes {spec.kind}s")
+    if isinstance(views, ImageViews):
+        return read_images(cast(ImageSource, source), positions, views, spec, workers, bad)
+    videos = cast(ClipSource, source)
+    plan = ProtocolPlan(videos, views)
+    return read_videos(videos, positions, plan, spec.resize, workers, bad)
 
 
 @contextmanager
@@ -388,32 +380,32 @@ def _evaluating(backbone: Backbone, hardware: Hardware) -> Iterator[None]:
 
 
 def _offset(progress: Progress | None, offset: int, total: int) -> Callable[[int], None]:
-    """`progress` for a part of the videos: called with the last video that is done."""
+    """`progress` for a part of the source: called with the last video or image that is done."""
 
-    def tell(video: int) -> None:
+    def tell(position: int) -> None:
         if progress is not None:
-            progress(video + 1 + offset, total)
+            progress(position + 1 + offset, total)
 
     return tell
 
 
 def _rows_of(
     network: Frozen,
-    decoded: Iterator[Decoded],
+    decoded: Iterator[Item],
     span: Span,
     dims: Mapping[str, int],
     batch: int,
-    source: ClipSource,
+    source: Source,
     tell: Callable[[int], None],
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """The content of one shard: the video of each row, and each layer's rows."""
+    """The content of one shard: whose each row is, and each layer's rows."""
     rows = span.stop - span.start
     owner = np.empty(rows, np.int64)
     arrays = {name: np.empty((rows, dim), np.float32) for name, dim in dims.items()}
     filled = 0
     for pixels, owners in in_batches(decoded, batch, network.hardware.device):
         found = network(pixels)
-        check_finite(found, [source.ids[video] for video in owners])
+        check_finite(found, [source.ids[owner] for owner in owners])
         part = slice(filled, filled + len(owners))
         owner[part] = owners
         for name, value in found.items():

@@ -1,4 +1,4 @@
-"""Features with classes: drawn in shuffled batches, and divided by videos."""
+"""Features with labels: drawn in shuffled batches, and divided by videos or images."""
 
 from __future__ import annotations
 
@@ -23,7 +23,11 @@ _RECORDING = re.compile(r"(.*_g\d+)_c\d+(?:\.\w+)?", re.DOTALL)
 
 @dataclass(frozen=True)
 class Labelled:
-    """Features with the class of each video: int64 [N], and the names of the classes."""
+    """Features with the class of each video or image: int64 [N], and the names of the classes.
+
+    Where an image has several attributes, labels are uint8 [N, A] (1, 0, or `source.UNKNOWN`), and
+    `classes` names the attributes.
+    """
 
     features: Features
     labels: np.ndarray
@@ -31,11 +35,11 @@ class Labelled:
     ids: Sequence[str]
 
     def row_labels(self) -> np.ndarray:
-        """The class of each row (clip), int64 [R]."""
-        return np.take(self.labels, self.features.video)
+        """The class of each row (clip or view), int64 [R], or its attributes, uint8 [R, A]."""
+        return np.take(self.labels, self.features.video, axis=0)
 
     def rows_of(self, videos: np.ndarray) -> np.ndarray:
-        """The rows of these videos, ascending, int64."""
+        """The rows of these videos or images, ascending, int64."""
         chosen = np.zeros(len(self.labels), dtype=bool)
         chosen[videos] = True
         return np.flatnonzero(chosen[self.features.video])
@@ -87,7 +91,10 @@ class RowLoader:
         return torch.cat(windows).numpy()
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[dict[str, Any]]:
-        """The batches of `epoch`: `feature` float32 [B, D], `label` and `index` int64 [B]."""
+        """The batches of `epoch`: `feature` float32 [B, D], `label` and `index` int64 [B].
+
+        Of attributes, `label` is uint8 [B, A].
+        """
         order = self.order(epoch)[: len(self) * self.batch_size]
         for first in range(0, len(order), self._window):
             chosen = order[first : first + self._window]
@@ -106,17 +113,24 @@ class RowLoader:
                 yield {"feature": held[rows], "label": self.labels[index], "index": index}
 
 
-def hold_out(data: Labelled, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def hold_out(
+    data: Labelled, share: float, seed: int, among: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Divide videos into (kept, held out), int64 each: about `share` of every class is held out.
 
-    Chosen by a seeded hash of the id. Clips that were cut from one recording, as their names say in
-    the manner of UCF101 (`…_g07_c02`), go together: near copies on both sides would choose a
-    classifier that recognises recordings. A class keeps at least one video, and gives one if it
-    has two.
+    Only those `among` (int64, ascending; default: all) are divided. What has attributes instead of
+    a class counts as one class. Chosen by a seeded hash of the id. Clips that were cut from one
+    recording, as their names say in the manner of UCF101 (`…_g07_c02`), go together: near copies on
+    both sides would choose a classifier that recognises recordings. A class keeps at least one
+    video, and gives one if it has two.
     """
+    everything = np.arange(len(data.labels)) if among is None else among
+    labels = data.labels[everything]
+    if labels.ndim == 2:
+        labels = np.zeros(len(labels), np.int64)
     held: list[int] = []
     for c in range(len(data.classes)):
-        own = np.flatnonzero(data.labels == c).tolist()
+        own = everything[labels == c].tolist()
         groups: dict[str, list[int]] = {}
         for video in own:
             groups.setdefault(recording_of(data.ids[video]), []).append(video)
@@ -128,7 +142,7 @@ def hold_out(data: Labelled, share: float, seed: int) -> tuple[np.ndarray, np.nd
             if given == 0 or given + len(groups[name]) / 2 <= share * len(own):
                 held += groups[name]
                 given += len(groups[name])
-    kept = np.setdiff1d(np.arange(len(data.labels)), held)
+    kept = np.setdiff1d(everything, held)
     return kept, np.array(sorted(held), dtype=np.int64)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from statistics import fmean, stdev
+from typing import Literal
 
 import numpy as np
 import torch
@@ -32,6 +33,8 @@ from selfsup_cli.runs.report import (
 
 log = logging.getLogger("selfsup")
 
+Unit = Literal["videos", "images"]
+
 Predict = Callable[[Tensor, Mapping[str, Tensor]], Mapping[str, Tensor]]
 """Uint8 clips [B, 3, T, H, W] and their labels → logits [B, answers] of each question. The labels
 say what is to be done to the pixels, where a method does that; they are not for peeping."""
@@ -49,8 +52,8 @@ class Score:
     """How often one question is answered right on held-out videos.
 
     `shares` are the shares (0 … 1) of right answers of each video: its clips are not independent,
-    so videos are what is counted. `chance` is what an answer that ignores the clip would get,
-    and `chance_is` says which answer that is.
+    so videos are what is counted, or images as `unit` says. `chance` is what an answer that ignores
+    the clip would get, and `chance_is` says which answer that is.
     """
 
     name: str
@@ -58,6 +61,7 @@ class Score:
     clips: int
     chance: float
     chance_is: str = "what the best constant answer gets"
+    unit: Unit = "videos"
 
     @property
     def value(self) -> float:
@@ -84,6 +88,7 @@ class Score:
         return clustered_accuracy(
             self.name,
             self.shares,
+            self.unit,
             task="pretext",
             subject="learned",
             dataset=dataset,
@@ -91,7 +96,7 @@ class Score:
             metric="held-out accuracy",
             chance=100 * self.chance,
             chance_is=self.chance_is,
-            protocol={**protocol, "clips": self.clips},
+            protocol={**protocol, "clips" if self.unit == "videos" else "crops": self.clips},
         )
 
 
@@ -216,18 +221,25 @@ def pretext_accuracy(
 
 
 def question(
-    name: str, answers: Sequence[str], given: np.ndarray, truth: np.ndarray, video: np.ndarray
+    name: str,
+    answers: Sequence[str],
+    given: np.ndarray,
+    truth: np.ndarray,
+    video: np.ndarray,
+    unit: Unit = "videos",
 ) -> Question:
-    """Score the answers `given` (int64 [n], like `truth`) on clips of the videos `video`.
+    """Score the answers `given` (int64 [n], like `truth`) on clips of the videos `video`, or on
+    what was made of images, as `unit` says.
 
     Chance of the whole is that of the best constant answer to these very clips; chance of one
     answer is how often the network gives it, right or wrong.
     """
     right = given == truth
+    best = "what the best constant answer gets"
 
-    def score(label: str, mask: np.ndarray, chance: float, *what: str) -> Score:
+    def score(label: str, mask: np.ndarray, chance: float, chance_is: str = best) -> Score:
         shares = tuple(_means(right[mask], video[mask]))
-        return Score(label, shares, int(mask.sum()), chance, *what)
+        return Score(label, shares, int(mask.sum()), chance, chance_is, unit)
 
     everything = np.ones(len(truth), dtype=bool)
     constant = max(fmean(_means(truth == c, video)) for c in range(len(answers)))

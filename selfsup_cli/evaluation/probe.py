@@ -10,10 +10,11 @@ outputs of a video's clips are averaged. The learning rate falls along a cosine.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from statistics import fmean
+from typing import Literal
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from selfsup_cli.config.blocks import Optim, Train
-from selfsup_cli.config.evaluation import LinearProbe
+from selfsup_cli.config.evaluation import LinearHeads
 from selfsup_cli.engine.devices import Hardware
 from selfsup_cli.engine.fit import Fit
 from selfsup_cli.engine.progress import Progress
@@ -33,7 +34,16 @@ from selfsup_cli.evaluation.labelled import Labelled, RowLoader, hold_out
 from selfsup_cli.randomness import generator
 from selfsup_cli.runs.report import Interval, Measurement, ProtocolValue, accuracy
 
-__all__ = ["Heads", "Labelled", "ProbeResult", "measurements", "probe_layer"]
+__all__ = [
+    "Fitted",
+    "Heads",
+    "Labelled",
+    "ProbeResult",
+    "described",
+    "fit_layer",
+    "measurements",
+    "probe_layer",
+]
 
 FINAL_FACTOR = 1e-3
 MOMENTUM = 0.9
@@ -89,14 +99,21 @@ class Heads(Trainable):
         return logits.reshape(len(features), len(self.settings), -1)
 
     def step(self, batch: Batch, update: Update) -> dict[str, Tensor]:
-        logits = self.forward(batch["feature"])
-        labels = batch["label"].repeat_interleave(len(self.settings))
-        each = F.cross_entropy(logits.flatten(0, 1), labels, reduction="none")
-        losses = each.reshape(logits.shape[:2]).mean(0)
+        losses = self.losses(self.forward(batch["feature"]), batch["label"])
         squares = self.weight.square().reshape(len(self.settings), -1).sum(1)
         # ½·wd·‖w‖² has the gradient of coupled weight decay; the bias is spared.
         update((self.share * (losses + 0.5 * self.decay * squares)).sum())
         return {"loss": losses.detach().min()}
+
+    def losses(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Logits [B, H, C] and classes int64 [B] → the loss of each head [H]."""
+        repeated = labels.repeat_interleave(len(self.settings))
+        each = F.cross_entropy(logits.flatten(0, 1), repeated, reduction="none")
+        return each.reshape(logits.shape[:2]).mean(0)
+
+    def answers(self, logits: Tensor) -> Tensor:
+        """Logits [B, H, C] → probabilities [B, H, C]."""
+        return logits.softmax(2)
 
 
 # Protocol
@@ -138,46 +155,94 @@ class ProbeResult:
         }
 
 
+Grid = Sequence[tuple[float, float]]
+Choose = Callable[[Tensor, np.ndarray, Grid], tuple[tuple[float, float], float]]
+"""From answers [V, H, C] of the heads of a grid and the true labels: the best, and how good."""
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """The classifier of a layer, chosen and trained; `validation` as in `ProbeResult`."""
+
+    heads: Heads
+    layer: str
+    lr: float
+    weight_decay: float
+    chosen: str
+    validation: float | None
+
+    def answers(self, data: Labelled, positions: np.ndarray | None = None) -> Tensor:
+        """Its answers, averaged over the clips or views of each: float32 [V, C].
+
+        For those at `positions` (int64, ascending; default: all).
+        """
+        everything = np.arange(len(data.labels)) if positions is None else positions
+        return _probabilities(self.heads, data, self.layer, everything)[:, 0]
+
+
+def fit_layer(
+    train: Labelled,
+    layer: str,
+    settings: LinearHeads,
+    hardware: Hardware,
+    *,
+    many: str = "videos",
+    among: np.ndarray | None = None,
+    make: type[Heads] = Heads,
+    choose: Choose | None = None,
+    stop: StopFlag | None = None,
+) -> Fitted:
+    """Choose a classifier on a part of what is trained on, and train it on all of it.
+
+    That is `among` (int64, ascending; default: all). Raises Stopped if `stop` is set.
+    """
+    grid = list(product(settings.lrs, settings.weight_decays))
+    kept, held = hold_out(train, settings.validation_share, settings.seed, among)
+    validation: float | None = None
+    if len(held) == 0:
+        best, chosen = grid[len(grid) // 2], f"middle of the grid: too few {many} to choose on"
+    else:
+        heads = _train(train, layer, kept, grid, settings, hardware, stop, make)
+        found = _probabilities(heads, train, layer, held)
+        best, validation = (choose or _choose)(found, train.labels[held], grid)
+        chosen = f"best of {len(grid)} on {len(held)} training {many} held out"
+    if len(grid) == 1:
+        chosen = "given"
+    everything = np.arange(len(train.labels)) if among is None else among
+    heads = _train(train, layer, everything, [best], settings, hardware, stop, make)
+    return Fitted(heads, layer, *best, chosen, validation)
+
+
 def probe_layer(
     train: Labelled,
     test: Labelled,
     layer: str,
-    settings: LinearProbe,
+    settings: LinearHeads,
     hardware: Hardware,
     *,
+    many: str = "videos",
+    among: np.ndarray | None = None,
     stop: StopFlag | None = None,
 ) -> ProbeResult:
-    """Choose on a part of the training videos, train on all of them, test.
+    """Choose on a part of the training videos, train on all of them (or those `among`), test.
 
     Raises InputError if fewer than two classes have training videos, Stopped if `stop` is set.
     """
-    if len(np.unique(train.labels)) < 2:
-        raise InputError("a probe needs training videos of at least two classes", kind="labels")
-    grid = list(product(settings.lrs, settings.weight_decays))
-    kept, held = hold_out(train, settings.validation_share, settings.seed)
-    validation: float | None = None
-    if len(held) == 0:
-        best, chosen = grid[len(grid) // 2], "middle of the grid: too few videos to choose on"
-    else:
-        heads = _train(train, layer, kept, grid, settings, hardware, stop)
-        found = _probabilities(heads, train, layer, held)
-        best, validation = _choose(found, train.labels[held], grid)
-        chosen = f"best of {len(grid)} on {len(held)} training videos held out"
-    if len(grid) == 1:
-        chosen = "given"
-    everything = np.arange(len(train.labels))
-    heads = _train(train, layer, everything, [best], settings, hardware, stop)
-    fitted = _probabilities(heads, train, layer, everything)[:, 0].argmax(1).numpy()
-    tested = _probabilities(heads, test, layer, np.arange(len(test.labels)))[:, 0].argmax(1)
+    everything = np.arange(len(train.labels)) if among is None else among
+    truth = train.labels[everything]
+    if len(np.unique(truth)) < 2:
+        raise InputError(f"a probe needs training {many} of at least two classes", kind="labels")
+    fitted = fit_layer(train, layer, settings, hardware, many=many, among=among, stop=stop)
+    answered = fitted.answers(train, everything).argmax(1).numpy()
     return ProbeResult(
         layer=layer,
         classes=train.classes,
-        lr=best[0],
-        weight_decay=best[1],
-        chosen=chosen,
-        validation=validation,
-        training=float((fitted == train.labels).mean()),
-        predictions=tested.numpy(),
+        lr=fitted.lr,
+        weight_decay=fitted.weight_decay,
+        chosen=fitted.chosen,
+        validation=fitted.validation,
+        training=float((answered == truth).mean()),
+        predictions=fitted.answers(test).argmax(1).numpy(),
         labels=test.labels,
         standardized=settings.normalize,
     )
@@ -187,10 +252,11 @@ def _train(
     data: Labelled,
     layer: str,
     videos: np.ndarray,
-    grid: Sequence[tuple[float, float]],
-    settings: LinearProbe,
+    grid: Grid,
+    settings: LinearHeads,
     hardware: Hardware,
     stop: StopFlag | None,
+    make: type[Heads] = Heads,
 ) -> Heads:
     rows = data.rows_of(videos)
     statistics = (
@@ -198,7 +264,7 @@ def _train(
         if settings.normalize
         else Standard.none(data.features.dims[layer])
     )
-    heads = Heads(statistics, len(data.classes), grid, settings.seed)
+    heads = make(statistics, len(data.classes), grid, settings.seed)
     loader = RowLoader(data, layer, rows, settings.batch_size, settings.seed)
     Fit(
         model=heads,
@@ -220,7 +286,7 @@ def _selected(features: Features, layer: str, rows: np.ndarray) -> Iterator[Tens
 
 @torch.no_grad()
 def _probabilities(heads: Heads, data: Labelled, layer: str, videos: np.ndarray) -> Tensor:
-    """Softmax of each head, averaged over the clips of each video: float32 [V, H, C]."""
+    """Answers of each head, averaged over the clips of each video: float32 [V, H, C]."""
     heads.eval()
     device = heads.weight.device
     rows = data.rows_of(videos)
@@ -232,14 +298,14 @@ def _probabilities(heads: Heads, data: Labelled, layer: str, videos: np.ndarray)
         if len(block) == 0:
             continue
         owner = position[done : done + len(block)]
-        total.index_add_(0, owner, heads(block.to(device)).softmax(2).cpu())
+        total.index_add_(0, owner, heads.answers(heads(block.to(device))).cpu())
         count.index_add_(0, owner, torch.ones(len(owner)))
         done += len(block)
     return total / count[:, None, None]
 
 
 def _choose(
-    probabilities: Tensor, labels: np.ndarray, grid: Sequence[tuple[float, float]]
+    probabilities: Tensor, labels: np.ndarray, grid: Grid
 ) -> tuple[tuple[float, float], float]:
     """The head with the lowest loss among those as accurate as the best, within a standard error.
 
@@ -261,6 +327,27 @@ def _choose(
 # Report
 
 
+Medium = Literal["videos", "images"]
+OF: dict[Medium, str] = {"videos": "the clips of a video", "images": "the views of an image"}
+
+
+def described(
+    result: ProbeResult | Fitted, standardized: bool, output: str, medium: Medium
+) -> dict[str, ProtocolValue]:
+    """The classifier's own part of a protocol; `output` is what is averaged at test time."""
+    return {
+        "classifier": "linear on standardised features (batch norm without affine)"
+        if standardized
+        else "linear on features as they are",
+        "optimiser": f"SGD, Nesterov {MOMENTUM}, cosine to {FINAL_FACTOR:g} of the rate",
+        "lr": result.lr,
+        "weight_decay": result.weight_decay,
+        "chosen": result.chosen,
+        "final_training": f"all training {medium}",
+        "test": f"mean of the {output} over {OF[medium]}",
+    }
+
+
 def measurements(
     result: ProbeResult,
     *,
@@ -269,29 +356,22 @@ def measurements(
     split: str,
     protocol: Mapping[str, ProtocolValue],
     control: str | None = None,
+    medium: Medium = "videos",
 ) -> list[Measurement]:
-    """Top-1 and class-balanced accuracy over test videos, with chance and the protocol.
+    """Top-1 and class-balanced accuracy over the test part, with chance and the protocol.
 
     Chance of top-1 is what the best constant answer gets. `protocol` is what the caller knows:
     clips, pooling, weights' hash; the classifier's own part is added here.
     """
     n = len(result.labels)
     counts = np.bincount(result.labels, minlength=len(result.classes))
-    described: dict[str, ProtocolValue] = {
+    facts: dict[str, ProtocolValue] = {
         **protocol,
-        "classifier": "linear on standardised features (batch norm without affine)"
-        if result.standardized
-        else "linear on features as they are",
-        "optimiser": f"SGD, Nesterov {MOMENTUM}, cosine to {FINAL_FACTOR:g} of the rate",
-        "lr": result.lr,
-        "weight_decay": result.weight_decay,
-        "chosen": result.chosen,
-        "final_training": "all training videos",
-        "test": "mean of the softmax over the clips of a video",
+        **described(result, result.standardized, "softmax", medium),
         "training_accuracy": round(100 * result.training, 2),
     }
     if result.validation is not None:
-        described["validation_accuracy"] = round(100 * result.validation, 2)
+        facts["validation_accuracy"] = round(100 * result.validation, 2)
     top1 = accuracy(
         "linear probe",
         result.hits,
@@ -304,7 +384,7 @@ def measurements(
         layer=result.layer,
         chance=100 * float(counts.max()) / n,
         chance_is="what the best constant answer gets",
-        protocol=described,
+        protocol=facts,
     )
     shares = result.per_class()
     present = counts[counts > 0]
@@ -316,7 +396,7 @@ def measurements(
             "chance": 100 / len(present),
             "chance_is": f"what any constant answer gets, one of {len(present)} classes",
             "protocol": {
-                **described,
+                **facts,
                 "per_class": [f"{name}: {100 * share:.1f} %" for name, share in shares.items()],
             },
         }

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from importlib import import_module
+from typing import Any
 
-from selfsup_cli.config.transfer import TransferVideo
-from selfsup_cli.evaluation.clip_task import ClipTask
+from selfsup_cli.config.transfer_images import Transfer
+from selfsup_cli.evaluation.task import Task
+from selfsup_cli.models import Backbone
 
 
-def task_of(preset: TransferVideo) -> type[ClipTask]:
-    """The task that a preset names: the class in the module of its name."""
-    module = import_module(f"selfsup_cli.evaluation.{preset.name}")
-    task: type[ClipTask] = module.TASK
+def task_of(preset: Transfer) -> Any:
+    """The task that a preset names: the class, a `Task`, in the module of its name."""
+    return import_module(f"selfsup_cli.evaluation.{preset.name}").TASK
+
+
+def create(preset: Transfer, backbone: Backbone, source: Any, seed: int) -> Task:
+    """The task on the training part `source`. Raises InputError for labels that do not suit it."""
+    kind = task_of(preset)
+    task: Task = kind(preset, backbone, kind.answers(preset, source), seed)
     return task

@@ -9,6 +9,7 @@ from typing import Any
 
 from selfsup_cli.config.presets import Resolved, resolve
 from selfsup_cli.config.registry import METHODS, TASKS, unknown
+from selfsup_cli.jobs import kinds
 from selfsup_cli.jobs.common import Outcome
 from selfsup_cli.models import Backbone
 from selfsup_cli.models import load_backbone as load_weights
@@ -52,14 +53,17 @@ def probe(
     settings: Settings | None = None,
     quiet: bool = False,
 ) -> Outcome:
-    """`selfsup probe`: linear classifiers on the frozen layers of `subject`, a run or a file."""
+    """`selfsup probe`: linear classifiers on the frozen layers of `subject`, a run or a file.
+
+    On videos or images, as the command finds out (see `jobs.kinds`).
+    """
     options = {
         "subject.run": _text(subject),
         "data.source": _text(data),
         "probe.layers": None if layers is None else list(layers),
         **(settings or {}),
     }
-    return _do("probe", resolve("probe", preset=preset, options=options), run, quiet)
+    return _do_either("probe", preset, options, run, quiet)
 
 
 def retrieve(
@@ -72,14 +76,17 @@ def retrieve(
     settings: Settings | None = None,
     quiet: bool = False,
 ) -> Outcome:
-    """`selfsup retrieve`: nearest neighbours by the features of `subject`, a run or a file."""
+    """`selfsup retrieve`: nearest neighbours by the features of `subject`, a run or a file.
+
+    Among videos or images, as the command finds out (see `jobs.kinds`).
+    """
     options = {
         "subject.run": _text(subject),
         "data.source": _text(data),
         "neighbours.layer": layer,
         **(settings or {}),
     }
-    return _do("retrieve", resolve("retrieve", preset=preset, options=options), run, quiet)
+    return _do_either("retrieve", preset, options, run, quiet)
 
 
 def transfer(
@@ -92,7 +99,7 @@ def transfer(
     settings: Settings | None = None,
     quiet: bool = False,
 ) -> Outcome:
-    """`selfsup transfer TASK`: train on action, sync or order from `init`.
+    """`selfsup transfer TASK`: train on action, sync, order or classify from `init`.
 
     `init` is a run, a weights file, "latest", "supervised" or "random". Raises as `pretrain` does.
     """
@@ -117,6 +124,14 @@ def load_backbone(subject: str | Path = "latest") -> Backbone:
         needs=lambda one: None if one.backbone else "it has no backbone",
     )
     return load_weights(run.path / "backbone.safetensors")
+
+
+def _do_either(
+    job: str, preset: str | None, options: Settings, run: str | None, quiet: bool
+) -> Outcome:
+    found = kinds.meant(job, preset=preset, options=options).job
+    resolved = resolve(found, preset=preset, options=options)
+    return _do(found.replace("-", "_"), resolved, run, quiet)
 
 
 def _do(job: str, resolved: Resolved, run: str | None, quiet: bool) -> Outcome:

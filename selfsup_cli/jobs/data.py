@@ -16,8 +16,8 @@ from selfsup_cli.config.blocks import Data, VideoData
 from selfsup_cli.config.images import ImageData
 from selfsup_cli.config.temporal import TimeTransformations
 from selfsup_cli.data import packing, packing_images, quarantine
-from selfsup_cli.data.check import Checked, Verdict, check_files
-from selfsup_cli.data.check_images import check_images, is_images
+from selfsup_cli.data.check import Checked, Verdict, check_files, of_images
+from selfsup_cli.data.check_images import check_images, is_stored
 from selfsup_cli.data.pack import is_pack, storage
 from selfsup_cli.data.pack_about import Coding, ImageCoding
 from selfsup_cli.data.pack_check import check_pack
@@ -56,17 +56,15 @@ def check(
 
 
 def _checked(data: VideoData, *, workers: int, progress: Callable[[int, int], None]) -> Checked:
-    if is_images(data.source):
-        shared = data.model_dump(include=set(Data.model_fields) - {"split"})
-        return check_images(ImageData(**shared), workers=workers, progress=progress)
+    if data.source is not None and is_stored(data.source):
+        return check_images(of_images(data), workers=workers, progress=progress)
     look = check_pack if is_pack(data.source) else check_files
     return look(data, workers=workers, progress=progress)
 
 
 def _found(checked: Checked, written: Path | None) -> dict[str, Any]:
     sound = [one for one in checked.verdicts if one.bad is None]
-    videos = [one for one in sound if one.kind == "video"]
-    shown = videos or sound
+    videos, images = ([one for one in sound if one.kind == kind] for kind in ("video", "image"))
     return {
         "name": checked.name,
         "root": str(checked.root),
@@ -76,9 +74,10 @@ def _found(checked: Checked, written: Path | None) -> dict[str, Any]:
         "frames": _range(one.frames for one in videos),
         "seconds": _range(round(one.seconds, 3) for one in videos if one.seconds),
         "frames_per_second": _range(round(one.fps, 3) for one in videos if one.fps),
-        "sizes": _most_common(f"{one.width}×{one.height}" for one in shown),
-        "codecs": _most_common(one.codec for one in shown if one.codec),
+        "sizes": _sizes(videos),
+        "codecs": _codecs(videos),
         "clips": _clips(videos),
+        "images": _images(images),
         "unusual": _by_reason(checked.verdicts),
         "duplicates": checked.duplicates,
         "split": {"rule": checked.rule, **checked.parts} if checked.rule else None,
@@ -121,6 +120,26 @@ def _range(values: Iterable[float]) -> dict[str, float] | None:
         return None
     ends = {"least": known.min(), "median": np.median(known), "most": known.max()}
     return {name: round(float(value), 3) for name, value in ends.items()}
+
+
+def _images(images: list[Verdict]) -> dict[str, Any] | None:
+    """What there is to know of images before a crop is chosen."""
+    if not images:
+        return None
+    return {
+        "shorter_side": _range(min(one.height, one.width) for one in images),
+        "longer_side": _range(max(one.height, one.width) for one in images),
+        "sizes": _sizes(images),
+        "formats": _codecs(images),
+    }
+
+
+def _sizes(verdicts: list[Verdict]) -> dict[str, int]:
+    return _most_common(f"{one.width}×{one.height}" for one in verdicts)
+
+
+def _codecs(verdicts: list[Verdict]) -> dict[str, int]:
+    return _most_common(one.codec for one in verdicts if one.codec)
 
 
 def _most_common(names: Iterable[str]) -> dict[str, int]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -19,19 +19,22 @@ from selfsup_cli.jobs.common import Outcome
 from selfsup_cli.jobs.subject import Subject, load_subject
 from selfsup_cli.models import Backbone, load_backbone, save_backbone, sidecar_path
 from selfsup_cli.models.export import (
-    CLIPS,
     COMPARED_ON,
     EMBEDDING,
-    LIBRARIES,
     OUTPUTS,
     Form,
     as_onnx,
     as_program,
     as_state_dict,
+    name_of_input,
 )
+from selfsup_cli.models.libraries import LIBRARIES
 from selfsup_cli.runs import atomic
 from selfsup_cli.runs.run import RunSummary, find_run, runs_dir
 from selfsup_cli.version import __version__
+
+if TYPE_CHECKING:
+    from selfsup_cli.config.registry import Kind
 
 SCHEMA = "selfsup.export/1"
 ONNX = ("onnx", "onnxscript", "onnxruntime")
@@ -52,10 +55,10 @@ class Format:
 
     def unfit(self, arch: str | None) -> str | None:
         """Why a network cannot be had in this form, or None."""
-        if self.library is None or arch in LIBRARIES[self.library].archs:
+        if self.library is None or LIBRARIES[self.library].has(arch or ""):
             return None
         return (
-            f"{self.library} has no network {arch}, only {', '.join(LIBRARIES[self.library].archs)}"
+            f"{self.library} has no network {arch}, only {LIBRARIES[self.library].archs}"
             f"; export it as {', '.join(EVERY[:-1])} or {EVERY[-1]}"
         )
 
@@ -127,7 +130,7 @@ def export(
         "outputs": {name: ["batch", *one.shape] for name, one in made.outputs.items()},
         "compared": {
             "with": made.reader,
-            "on": list(COMPARED_ON),
+            "on": list(COMPARED_ON[network.input.kind]),
             "outputs": {
                 name: {"largest_difference": one.difference, "largest_value": one.largest}
                 for name, one in made.outputs.items()
@@ -135,8 +138,7 @@ def export(
         },
     }
     if chosen.library is not None:
-        code = LIBRARIES[chosen.library].code.format(arch=network.arch)
-        document["loads_into"] = code
+        document["loads_into"] = LIBRARIES[chosen.library].code(network)
     atomic.write_json(sidecar_path(path), document)
     data = {**document, "path": str(path), "sidecar": str(sidecar_path(path))}
     return Outcome(text=_told(subject, made, document, path), data=data)
@@ -171,10 +173,13 @@ def _backbone(reference: str, out: Path | None, force: bool) -> Outcome:
     return Outcome(text="\n".join(lines), data=document)
 
 
-def load(reference: str, unfit: Callable[[str | None], str | None]) -> Subject:
+def load(
+    reference: str, unfit: Callable[[str | None], str | None], kind: Kind | None = None
+) -> Subject:
     """What `--from` names, its network on the CPU; `unfit` says why one of its arch is of no use.
 
-    Raises InputError if there is none that fits, if it is unfinished, or its weights are damaged.
+    With `kind`, only a network that takes images, or videos. Raises InputError if there is none
+    that fits, if it is unfinished, or its weights are damaged.
     """
 
     def needs(summary: RunSummary) -> str | None:
@@ -183,13 +188,13 @@ def load(reference: str, unfit: Callable[[str | None], str | None]) -> Subject:
         arch = find_arch(summary.arch or "")
         if arch is None:
             return f"its network {summary.arch} is not known here"
-        if arch.kind != "video":
-            return f"its network {summary.arch} takes {arch.kind}s, and only those of videos export"
+        if kind is not None and arch.kind != kind:
+            return f"its network {summary.arch} takes {arch.kind}s, not {kind}s"
         return unfit(summary.arch)
 
     if reference == "latest":
         reference = str(find_run(reference, runs_dir(), needs=needs).path)
-    subject = load_subject(Settings(run=reference, baseline="none"), "video")
+    subject = load_subject(Settings(run=reference, baseline="none"), kind)
     if reason := unfit(subject.learned.arch):
         raise InputError(f"{subject.run}: {reason}", kind="format-unfit")
     return subject
@@ -263,8 +268,8 @@ def describe(subject: Subject) -> dict[str, Any]:
         "network": network.spec,
         "trained_on": network.trained_on,
         "input": {
-            "name": CLIPS,
-            "shape": ["batch", 3, spec.frames, spec.crop, spec.crop],
+            "name": name_of_input(network),
+            "shape": ["batch", *spec.shape],
             "type": "float32",
             "values": "RGB in [-1, 1]: (uint8 / 255 - mean) / std",
             **asdict(spec),
@@ -276,9 +281,10 @@ def describe(subject: Subject) -> dict[str, Any]:
 def source_lines(subject: Subject) -> list[str]:
     """Where the weights come from and what they eat, in two lines."""
     network, spec = subject.learned, subject.learned.input
+    shape = ", ".join(str(size) for size in ("batch", *spec.shape))
     return [
         f"from      {subject.run}: {network.arch}, weights {subject.weights[:16]}",
-        f"input     float32 [batch, 3, {spec.frames}, {spec.crop}, {spec.crop}], RGB in [-1, 1]: "
+        f"input     float32 [{shape}], RGB in [-1, 1]: "
         f"(uint8 / 255 - {spec.mean[0]:g}) / {spec.std[0]:g}; {spec.pixels} pixels",
     ]
 
@@ -293,6 +299,7 @@ def _told(subject: Subject, made: Form, document: Mapping[str, Any], path: Path)
             f"output    {name} [{shape}]: differs by at most {one.difference:.1e} where values "
             f"reach {one.largest:.2g}"
         )
-    lines.append(f"checked   with {made.reader}, on {', '.join(COMPARED_ON)}")
+    compared = ", ".join(COMPARED_ON[subject.learned.input.kind])
+    lines.append(f"checked   with {made.reader}, on {compared}")
     lines += [f"sidecar   {sidecar_path(path)}", str(path)]
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""`selfsup export embeddings`: features of every video of a folder or dataset, as a table."""
+"""`selfsup export embeddings`: features of all videos or images of a dataset, as a table."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from selfsup_cli.config.blocks import VideoData
 from selfsup_cli.config.export import ExportEmbeddings
+from selfsup_cli.config.export_images import ExportImageEmbeddings
 from selfsup_cli.config.presets import Resolved
 from selfsup_cli.config.registry import unknown
-from selfsup_cli.data.source import ClipSource, LeftOut
+from selfsup_cli.data.source import LeftOut
 from selfsup_cli.engine import processes, signals
 from selfsup_cli.engine.devices import Hardware, choose, loader_workers, tune_allocator
 from selfsup_cli.engine.progress import Progress
@@ -22,13 +22,17 @@ from selfsup_cli.engine.signals import StopFlag
 from selfsup_cli.errors import InputError
 from selfsup_cli.evaluation.clips import ClipProtocol
 from selfsup_cli.evaluation.features import EMBEDDING, Features, extract
-from selfsup_cli.jobs import common
-from selfsup_cli.jobs.common import Outcome, Videos
+from selfsup_cli.evaluation.views import ImageViews
+from selfsup_cli.jobs import common, images
+from selfsup_cli.jobs.common import Outcome, Part
 from selfsup_cli.jobs.export import SCHEMA, check_target, describe, load, require, source_lines
 from selfsup_cli.jobs.export_tables import WRITERS, Table, write
 from selfsup_cli.jobs.subject import Subject
 from selfsup_cli.models import Backbone, sidecar_path
 from selfsup_cli.runs import atomic
+
+if TYPE_CHECKING:
+    from selfsup_cli.config.registry import Kind
 
 log = logging.getLogger("selfsup")
 
@@ -36,7 +40,9 @@ PIECE_BYTES = 16 << 20
 """Features that are in memory at a time while the table is written."""
 
 SHOWN = 3
-"""Videos that were left out, named in the text; the sidecar has all."""
+"""Files that were left out, named in the text; the sidecar has all."""
+
+Wanted = ExportEmbeddings | ExportImageEmbeddings
 
 
 def embeddings(
@@ -47,19 +53,20 @@ def embeddings(
     quiet: bool = False,
     share: bool = False,
 ) -> Outcome:
-    """Write one row for each video: its id, its class if it has one, and the mean of its clips.
+    """Write one row for each video or image: id, class or attributes, the mean of clips or crops.
 
     Features come from the cache as far as they are there, so the same command goes on after a stop.
-    Videos that turn out unreadable while they are indexed are left out and counted; one that does
+    Files that turn out unreadable while they are indexed are left out and counted; one that does
     so later is an error. With `machine.devices > 1` that many processes extract, of which each
     calls this with `share`. Raises InputError, MachineError, TrainingError (too many unreadable
     files) and Stopped.
     """
     preset = resolved.preset
-    assert isinstance(preset, ExportEmbeddings)  # noqa: S101 (the command and the preset agree)
+    assert isinstance(preset, Wanted)  # noqa: S101 (the command and the preset agree)
     if out is not None and not share:
         _check(out, force)
-    subject = load(preset.subject.run, lambda arch: None)
+    kind: Kind = "image" if isinstance(preset, ExportImageEmbeddings) else "video"
+    subject = load(preset.subject.run, lambda arch: None, kind)
     path = out or Path(f"{subject.run}-embeddings.h5")
     if out is None and not share:
         _check(path, force)
@@ -69,27 +76,29 @@ def embeddings(
     hardware = choose(preset.machine.device)
     tune_allocator()
     with signals.catching() as stop, Progress(quiet=quiet or processes.rank() > 0) as progress:
-        videos = _open(preset, progress)
-        work = _Work(preset, subject.learned, videos.source, hardware, progress, stop)
+        part = _open(preset, progress)
+        work = _Work(preset, subject.learned, part, hardware, progress, stop)
         if processes.launched():
             with processes.group(hardware.device.type), processes.mourning():
                 work.extract()
         if share or processes.rank() > 0:
             return Outcome()
-        for one in videos.left_out:
+        for one in part.left_out:
             log.warning("left out: %s: %s", one.id, one.reason)
         if preset.machine.devices > 1 and not processes.launched():
             processes.launch(preset.machine.devices, _share, resolved)
         features = work.extract()
     name = layer or EMBEDDING
-    about = _about(work, subject, features, videos.left_out)
+    about = _about(work, subject, features, part.left_out)
+    named = ("left_out", "classes", "attributes")
     table = Table(
-        videos.source.ids,
-        videos.source.labels,
-        videos.source.classes,
+        part.source.ids,
+        part.source.labels,
+        part.source.classes,
         features.dims[name],
         video_means(features, name),
-        {key: value for key, value in about.items() if key not in ("left_out", "classes")},
+        {key: value for key, value in about.items() if key not in named},
+        getattr(part.source, "attributes", None),
     )
     digest = write(path, table)
     document = {
@@ -100,7 +109,7 @@ def embeddings(
     }
     atomic.write_json(sidecar_path(path), document)
     data = {**document, "path": str(path), "sidecar": str(sidecar_path(path))}
-    return Outcome(text=_told(subject, videos, about, path), data=data)
+    return Outcome(text=_told(work, subject, about, path), data=data)
 
 
 def _share(resolved: Resolved) -> None:
@@ -114,32 +123,41 @@ def _check(path: Path, force: bool) -> None:
         require(["pyarrow"], "parquet")
 
 
-def _open(preset: ExportEmbeddings, progress: Progress) -> Videos:
-    """The videos, with labels if the data has any."""
+def _open(preset: Wanted, progress: Progress) -> Part:
+    """The videos or images, with labels if the data has any."""
 
-    def opened(data: VideoData, labels: bool) -> Videos:
-        return common.open_videos(
-            data, preset.table.part, labels=labels, machine=preset.machine, progress=progress
-        )
+    def opened(*, labels: bool) -> Part:
+        asked: dict[str, Any] = {
+            "labels": labels,
+            "machine": preset.machine,
+            "progress": progress,
+        }
+        if isinstance(preset, ExportImageEmbeddings):
+            return images.open_images(preset.data, preset.table.part, **asked)
+        return common.open_videos(preset.data, preset.table.part, **asked)
 
     try:
-        return opened(preset.data, True)
+        return opened(labels=True)
     except InputError as error:
         if error.kind != "unlabelled":
             raise
-    return opened(preset.data, False)
+    return opened(labels=False)
 
 
 @dataclass(frozen=True)
 class _Work:
     """What is extracted from what, and who is told of it."""
 
-    preset: ExportEmbeddings
+    preset: Wanted
     network: Backbone
-    source: ClipSource
+    part: Part
     hardware: Hardware
     progress: Progress
     stop: StopFlag
+
+    @property
+    def many(self) -> str:
+        return "images" if isinstance(self.preset, ExportImageEmbeddings) else "videos"
 
     def extract(self) -> Features:
         counter = self.progress.counting("features")
@@ -150,23 +168,28 @@ class _Work:
             counter(done, total)
 
         layer = self.preset.table.layer
+        source: Any = self.part.source
+        looks: Any = self.looks()
         return extract(
             self.network,
-            self.source,
-            self.clips(),
+            source,
+            looks,
             hardware=self.hardware,
             layers=[] if layer is None else [layer],
             workers=loader_workers(self.preset.machine.workers, processes.members()),
             progress=told,
         )
 
-    def clips(self) -> ClipProtocol:
+    def looks(self) -> ClipProtocol | ImageViews:
+        """Which clips of a video, or crops of an image, are averaged."""
+        if isinstance(self.preset, ExportImageEmbeddings):
+            return ImageViews(self.preset.table.crops)
         table = self.preset.table
         return ClipProtocol(self.network.input.frames, table.max_skip, table.clips)
 
 
 def video_means(features: Features, layer: str, rows: int | None = None) -> Iterator[np.ndarray]:
-    """The mean over the clips of each video, in order, in pieces float32 [n, D].
+    """The mean over the rows of each video or image, in order, in pieces float32 [n, D].
 
     Reads `rows` rows at a time (default: some megabytes), and keeps no more than these.
     """
@@ -195,37 +218,45 @@ def video_means(features: Features, layer: str, rows: int | None = None) -> Iter
 def _about(
     work: _Work, subject: Subject, features: Features, left_out: Sequence[LeftOut]
 ) -> dict[str, Any]:
-    layer, source = work.preset.table.layer, work.source
+    layer, source, looks = work.preset.table.layer, work.part.source, work.looks()
+    names = getattr(source, "attributes", None)
+    images = isinstance(looks, ImageViews)
     return {
         **describe(subject),
         "layer": layer or work.network.embedding,
         "features": features.dims[layer or EMBEDDING],
-        "averaged": "over time, height and width, then over clips",
-        "clips": work.clips().describe(),
+        "averaged": "over height and width, then over crops"
+        if images
+        else "over time, height and width, then over clips",
+        "views" if images else "clips": looks.describe(),
         "precision": work.hardware.precision,
         "data": common.describe(source),
         "classes": None if source.classes is None else list(source.classes),
+        **({} if names is None else {"attributes": list(names)}),
         "left_out": [asdict(one) for one in left_out],
     }
 
 
-def _told(subject: Subject, videos: Videos, about: dict[str, Any], path: Path) -> str:
-    source = videos.source
+def _told(work: _Work, subject: Subject, about: dict[str, Any], path: Path) -> str:
+    source, left_out = work.part.source, work.part.left_out
+    each = about["clips"]["clips"] if "clips" in about else about["views"]["views"]
+    names = about.get("attributes")
+    if names is not None:
+        labels = f"{len(names)} attributes"
+    else:
+        labels = f"{len(source.classes)} classes" if source.classes else "none"
     lines = [
         *source_lines(subject),
-        f"data      {source.name} ({source.split}): {len(source)} videos; {source.split_rule}",
-        f"features  {about['features']} for each video: {about['layer']} averaged "
-        f"{about['averaged']} ({about['clips']['clips']} each)",
-        f"labels    {len(source.classes)} classes" if source.classes else "labels    none",
+        f"data      {source.name} ({source.split}): {len(source)} {work.many}; {source.split_rule}",
+        f"features  {about['features']} for each {work.many[:-1]}: {about['layer']} averaged "
+        f"{about['averaged']} ({each} each)",
+        f"labels    {labels}",
     ]
-    if videos.left_out:
-        lines.append(_left_out([f"{one.id} ({one.reason})" for one in videos.left_out], source))
+    if left_out:
+        named = [f"{one.id} ({one.reason})" for one in left_out]
+        more = f", and {len(named) - SHOWN} more (in the sidecar)" if len(named) > SHOWN else ""
+        lines.append(
+            f"left out  {len(named)} of {len(source) + len(named)} {work.many}: "
+            f"{', '.join(named[:SHOWN])}{more}"
+        )
     return "\n".join([*lines, f"sidecar   {sidecar_path(path)}", str(path)])
-
-
-def _left_out(named: Sequence[str], source: ClipSource) -> str:
-    more = f", and {len(named) - SHOWN} more (in the sidecar)" if len(named) > SHOWN else ""
-    return (
-        f"left out  {len(named)} of {len(source) + len(named)} videos: "
-        f"{', '.join(named[:SHOWN])}{more}"
-    )

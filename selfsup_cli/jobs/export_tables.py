@@ -15,6 +15,7 @@ import h5py
 import numpy as np
 from h5py import h5d, h5p, h5s, h5t
 
+from selfsup_cli.data.source import UNKNOWN
 from selfsup_cli.runs import atomic
 from selfsup_cli.runs.atomic import Recorder
 
@@ -26,6 +27,7 @@ ABOUT = "selfsup"
 class Table:
     """Rows of features: `ids`, `labels` (int64 `[N]` into `classes`, or None), and `blocks`.
 
+    With `attributes` instead of classes, `labels` are uint8 `[N, A]`: 1, 0, or `UNKNOWN`.
     `blocks` gives the features once, in order, in pieces float32 `[n, D]`. `about` says what the
     table is.
     """
@@ -36,10 +38,20 @@ class Table:
     dim: int
     blocks: Iterator[np.ndarray]
     about: Mapping[str, Any]
+    attributes: tuple[str, ...] | None = None
+
+    @property
+    def marks(self) -> np.ndarray | None:
+        """Which attributes each row has, uint8 `[N, A]`; None without attributes."""
+        return None if self.attributes is None else self.labels
+
+    def columns(self) -> list[str]:
+        """The names of the attributes as columns, apart from those that tables have anyway."""
+        return [f"attribute_{name}" for name in self.attributes or ()]
 
     def names(self, start: int, stop: int) -> list[str] | None:
         """The classes of some rows, or None without labels."""
-        if self.labels is None or self.classes is None:
+        if self.labels is None or self.classes is None or self.attributes is not None:
             return None
         return [self.classes[int(label)] for label in self.labels[start:stop]]
 
@@ -62,15 +74,22 @@ def write(path: Path, table: Table) -> str:
 
 
 def _csv(table: Table, file: Recorder) -> None:
-    """`id[,label],f0,f1,…`; nine digits, which are enough for the same float32."""
+    """`id[,label],f0,f1,…`; nine digits, which are enough for the same float32.
+
+    Attributes are columns `attribute_NAME`: 1, 0, or nothing where it is not known.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     label = [] if table.names(0, 0) is None else ["label"]
-    writer.writerow(["id", *label, *(f"f{k}" for k in range(table.dim))])
+    marks = table.marks
+    writer.writerow(["id", *label, *table.columns(), *(f"f{k}" for k in range(table.dim))])
     for start, stop, block in table.pieces():
         names = table.names(start, stop)
         for row, values in enumerate(block.tolist()):
-            name = [] if names is None else [names[row]]
+            name: list[Any] = [] if names is None else [names[row]]
+            if marks is not None:
+                own = marks[start + row].tolist()
+                name = ["" if has == UNKNOWN else has for has in own]
             writer.writerow([table.ids[start + row], *name, *(f"{one:.9g}" for one in values)])
         file.write(text.getvalue().encode())
         text.seek(0)
@@ -79,13 +98,17 @@ def _csv(table: Table, file: Recorder) -> None:
 
 
 def _parquet(table: Table, file: Recorder) -> None:
-    """Columns `id`, `label` (the name of the class) and `features`, lists of one length."""
+    """Columns `id`, `label` (the name of the class) and `features`, lists of one length.
+
+    Attributes are columns `attribute_NAME`: true, false, or null where it is not known.
+    """
     import pyarrow
     import pyarrow.parquet
 
     columns = [("id", pyarrow.string())]
     if table.names(0, 0) is not None:
         columns.append(("label", pyarrow.string()))
+    columns += [(name, pyarrow.bool_()) for name in table.columns()]
     columns.append(("features", pyarrow.list_(pyarrow.float32(), table.dim)))
     schema = pyarrow.schema(columns).with_metadata({ABOUT: json.dumps(table.about)})
     with pyarrow.parquet.ParquetWriter(pyarrow.PythonFile(file, mode="w"), schema) as writer:
@@ -97,11 +120,19 @@ def _parquet(table: Table, file: Recorder) -> None:
             ]
             if (names := table.names(start, stop)) is not None:
                 arrays.insert(1, pyarrow.array(names, pyarrow.string()))
+            if (marks := table.marks) is not None:
+                own = marks[start:stop]
+                arrays[1:1] = [
+                    pyarrow.array(own[:, a] == 1, mask=own[:, a] == UNKNOWN)
+                    for a in range(own.shape[1])
+                ]
             writer.write_table(pyarrow.Table.from_arrays(arrays, schema=schema))
 
 
 def _hdf5(table: Table, file: Recorder) -> None:
     """Datasets `id`, `features`, `ABOUT`, and with labels `label` (int64) and `classes`.
+
+    With attributes `label` is uint8 `[N, A]` (1, 0, or 255 where it is not known), of `attributes`.
 
     HDF5 itself neither survives a full disk nor writes front to back: it lays out the file in
     memory, with room for the features, and these are put there as they come.
@@ -114,7 +145,10 @@ def _hdf5(table: Table, file: Recorder) -> None:
         )
         start = features.get_offset()
         columns = {"id": _texts(table.ids), ABOUT: _texts([json.dumps(table.about)])[0]}
-        if table.labels is not None and table.classes is not None:
+        if table.marks is not None:
+            columns["label"] = table.marks
+            columns["attributes"] = _texts(table.attributes or ())
+        elif table.labels is not None and table.classes is not None:
             columns["label"] = table.labels.astype("<i8", copy=False)
             columns["classes"] = _texts(table.classes)
         for name, column in columns.items():

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
+from selfsup_cli.data.images import ImageSource
 from selfsup_cli.data.source import ClipSource
 from selfsup_cli.evaluation.labelled import recording_of
-from selfsup_cli.evaluation.probe import ProbeResult
 from selfsup_cli.jobs.subject import LEARNED, RANDOM
 from selfsup_cli.runs.report import Finding, Measurement, above, at_chance
 
-Probed = tuple[ProbeResult, Measurement]
+
+class Chosen(Protocol):
+    """A probe; `validation` is how good it was on training data held out, None without any."""
+
+    @property
+    def validation(self) -> float | None: ...
+
+
+Probed = tuple[Chosen, Measurement]
 
 
 def said(row: Measurement) -> str:
@@ -46,7 +54,7 @@ def against_chance(what: str, row: Measurement) -> Finding | None:
 
 
 def best(found: Sequence[Probed], subject: str, control: str | None = None) -> Probed | None:
-    """The layer with the best accuracy on held-out training videos: test videos do not choose.
+    """The layer that is best on held-out training data: what is tested on does not choose.
 
     Where there were too few to hold any out, it is the deepest one.
     """
@@ -56,14 +64,17 @@ def best(found: Sequence[Probed], subject: str, control: str | None = None) -> P
     return max(own, key=lambda one: one[0].validation or 0.0, default=None)
 
 
-def seen_before(trained_on: Mapping[str, Any], source: ClipSource) -> list[Finding]:
-    """A word of warning where the pretraining may have seen the test videos, without labels."""
-    split = trained_on.get("split")
-    if trained_on.get("data") != source.name or split in (None, source.split_rule):
+def seen_before(trained_on: Mapping[str, Any], source: ClipSource | ImageSource) -> list[Finding]:
+    """A word of warning where the pretraining may have seen what is tested on, without labels."""
+    split, rule = trained_on.get("split"), source.split_rule
+    if trained_on.get("data") != source.name or split in (None, rule):
         return []
+    many = "videos" if hasattr(source, "num_frames") else "images"
+    if many == "images" and all(str(one).startswith("official") for one in (split, rule)):
+        return []  # folds and parts of a dataset of images have one test part
     text = (
         f"pretrained on {source.name} by another split ({split}) than tested here "
-        f"({source.split_rule}): test videos may have been seen, without their labels"
+        f"({rule}): test {many} may have been seen, without their labels"
     )
     return [Finding(text=text, verdict="note")]
 

@@ -1,13 +1,18 @@
-"""Is it learning? The checks on held-out videos that a pretraining run makes on its way."""
+"""Is it learning? The checks on what is held out that a pretraining run makes on its way."""
 
 from __future__ import annotations
 
 import logging
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
+from selfsup_cli.data.images import ImageSource
 from selfsup_cli.data.source import ClipSource
 from selfsup_cli.engine import processes
 from selfsup_cli.engine.devices import Hardware, loader_workers
@@ -15,6 +20,7 @@ from selfsup_cli.engine.progress import Progress
 from selfsup_cli.errors import InputError
 from selfsup_cli.evaluation.clips import ClipProtocol
 from selfsup_cli.evaluation.features import embed
+from selfsup_cli.evaluation.image_monitor import Judged, image_accuracy
 from selfsup_cli.evaluation.monitor import (
     Health,
     KnnAccuracy,
@@ -23,7 +29,10 @@ from selfsup_cli.evaluation.monitor import (
     knn_accuracy,
     pretext_accuracy,
 )
-from selfsup_cli.jobs import common
+from selfsup_cli.evaluation.views import ImageViews
+from selfsup_cli.jobs import common, images
+from selfsup_cli.methods.image_pretext import ImagePretext, Quality
+from selfsup_cli.methods.image_pretext import initial_backbone as initial_image_backbone
 from selfsup_cli.methods.pretext import VideoPretext, initial_backbone
 from selfsup_cli.models import Backbone
 from selfsup_cli.randomness import derive
@@ -46,6 +55,7 @@ class Judgement:
     health: Health | None
     knn: KnnAccuracy | None
     knn_before: KnnAccuracy | None
+    quality: Sequence[Quality] = ()
 
     def metrics(self) -> dict[str, float]:
         """For `metrics.jsonl`, as shares 0 … 1."""
@@ -56,7 +66,7 @@ class Judgement:
             out["knn_accuracy"] = self.knn.value
         if self.knn_before is not None:
             out["knn_accuracy_before"] = self.knn_before.value
-        return out
+        return out | {f"heldout_{one.name}": one.value for one in self.quality}
 
     def chances(self) -> dict[str, float]:
         """What needs no learning of those metrics, where it is the same all the time."""
@@ -65,7 +75,7 @@ class Judgement:
 
     def findings(self) -> list[Finding]:
         """Each check in a sentence."""
-        out = self.pretext.findings()
+        out = [*self.pretext.findings(), *(one.finding for one in self.quality)]
         if self.health is not None:
             out.append(self.health.finding())
         if self.knn is not None and self.knn_before is not None:
@@ -82,35 +92,29 @@ class Judgement:
         return out
 
 
-class Monitoring:
+class Monitoring(ABC):
     """The `check` of a pretraining run; the last judgement is kept for the report.
 
-    Labels, where the data has any, are read for the k-NN check alone. The same clips are looked at
-    in every check. With several processes the first one checks while the others wait.
+    Labels, where the data has any, are read for the k-NN check alone. The same videos or images are
+    looked at in every check. With several processes the first one checks while the others wait.
     """
 
-    def __init__(
-        self,
-        method: VideoPretext,
-        heldout: ClipSource,
-        hardware: Hardware,
-        progress: Progress,
-    ) -> None:
-        self.method = method
-        self.preset = preset = method.preset
-        self.heldout = heldout
+    many: str
+
+    def __init__(self, hardware: Hardware, progress: Progress, seed: int, workers: int) -> None:
         self.hardware = hardware
         self.progress = progress
-        self.workers = loader_workers(preset.machine.workers, preset.machine.devices)
+        self.seed = seed
+        self.workers = workers
         self.last: Judgement | None = None
-        self._labelled: tuple[ClipSource, ClipSource] | None = None
+        self._labelled: tuple[Any, Any] | None = None
         self._looked = False
         self._before: KnnAccuracy | None = None
 
     def __call__(self, epoch: int, step: int) -> dict[str, float]:
         if processes.rank() > 0:
             return {}
-        self.progress.update(f"checking on held-out videos after epoch {epoch}", force=True)
+        self.progress.update(f"checking on held-out {self.many} after epoch {epoch}", force=True)
         self.last = self.judge()
         for finding in self.last.findings():
             if finding.verdict == "bad":
@@ -119,8 +123,119 @@ class Monitoring:
                 self.progress.say(f"epoch {epoch}: {finding.text}")
         return self.last.metrics()
 
+    @abstractmethod
     def judge(self) -> Judgement:
         """Look at the network as it is now."""
+
+    @abstractmethod
+    def measurements(self) -> list[Measurement]:
+        """The last judgement as numbers for the report."""
+
+    @abstractmethod
+    def _embed(self, backbone: Backbone, source: Any) -> tuple[Tensor, np.ndarray]:
+        """Embeddings float [n, D] of what can be read of the source, and its positions there."""
+
+    @abstractmethod
+    def _open_labelled(self) -> tuple[Any, Any]:
+        """The training and the test part with labels. Raises InputError where there are none."""
+
+    def _neighbours(
+        self, backbone: Backbone, before: Callable[[], Backbone], heldout: Any, most: int, k: int
+    ) -> tuple[Health | None, KnnAccuracy | None, KnnAccuracy | None]:
+        """Whether embeddings collapsed, and the k-NN accuracy now and before training."""
+        labelled = self._with_labels(most)
+        if labelled is None:
+            vectors = self._embed(backbone, self._sample(heldout, most))[0]
+            return _health(vectors), None, None
+        if self._before is None:
+            self._before, _ = self._knn(before(), labelled, k)
+        knn, vectors = self._knn(backbone, labelled, k)
+        return _health(vectors), knn, self._before
+
+    def _with_labels(self, most: int) -> tuple[Any, Any] | None:
+        if self._looked or most == 0:
+            return self._labelled
+        self._looked = True
+        try:
+            both = self._open_labelled()
+        except InputError as error:
+            log.debug("no labels for the k-NN check: %s", error)
+            return None
+        if all(source.classes is not None for source in both):
+            train, test = (self._sample(source, most) for source in both)
+            self._labelled = (train, test)
+        return self._labelled
+
+    def _sample(self, source: Any, most: int) -> Any:
+        """At most `most` of a source (all if that is 0), chosen by the seed."""
+        order = sorted(range(len(source)), key=lambda i: derive(self.seed, source.ids[i], "knn"))
+        return source.subset(np.array(sorted(order[: most or len(order)])))
+
+    def _knn(
+        self, backbone: Backbone, labelled: tuple[Any, Any], k: int
+    ) -> tuple[KnnAccuracy, Tensor]:
+        parts = []
+        for source in labelled:
+            vectors, positions = self._embed(backbone, source)
+            assert source.labels is not None  # noqa: S101 (they were asked for)
+            parts.append((vectors, source.labels[positions]))
+        (train, train_labels), (test, test_labels) = parts
+        found = knn_accuracy(train, train_labels, test, test_labels, k, device=self.hardware.device)
+        return found, test
+
+    def _rows(
+        self,
+        heldout: ClipSource | ImageSource,
+        backbone: Backbone,
+        pretext: dict[str, ProtocolValue],
+        knn: dict[str, ProtocolValue],
+    ) -> list[Measurement]:
+        """The last judgement: each answer, and the neighbours now and before."""
+        if self.last is None:
+            return []
+        rows = [
+            score.measurement(dataset=heldout.name, split=heldout.split_rule, protocol=pretext)
+            for score in self.last.pretext.scores()
+        ]
+        for subject, found in (
+            ("learned", self.last.knn),
+            ("before training", self.last.knn_before),
+        ):
+            if found is not None:
+                rows.append(
+                    accuracy(
+                        "k-NN",
+                        found.hits,
+                        found.n,
+                        task="monitor",
+                        subject=subject,
+                        dataset=heldout.name,
+                        split=heldout.split_rule,
+                        layer=backbone.embedding,
+                        chance=100 * found.chance,
+                        chance_is="what the best constant answer gets",
+                        protocol={"k": found.k, "similarity": "cosine", **knn},
+                    )
+                )
+        return rows
+
+
+class VideoMonitoring(Monitoring):
+    """Checks on held-out videos."""
+
+    many = "videos"
+
+    def __init__(
+        self, method: VideoPretext, heldout: ClipSource, hardware: Hardware, progress: Progress
+    ) -> None:
+        preset = method.preset
+        workers = loader_workers(preset.machine.workers, preset.machine.devices)
+        super().__init__(hardware, progress, preset.train.seed, workers)
+        self.method = method
+        self.preset = preset
+        self.heldout = heldout
+
+    def judge(self) -> Judgement:
         settings = self.preset.monitor
         self.method.eval()
         pretext = pretext_accuracy(
@@ -130,120 +245,123 @@ class Monitoring:
             questions=self.method.questions,
             size=self.method.backbone.input.resize,
             hardware=self.hardware,
-            seed=self.preset.train.seed,
+            seed=self.seed,
             videos=settings.videos,
             draws=settings.draws,
             workers=self.workers,
         )
-        labelled = self._with_labels()
-        if labelled is None:
-            sample = self._sample(self.heldout)
-            vectors = self._embed(self.method.backbone, sample)[0]
-            return Judgement(pretext, _health(vectors), None, None)
-        if self._before is None:
-            self._before, _ = self._knn(initial_backbone(self.preset), labelled)
-        knn, vectors = self._knn(self.method.backbone, labelled)
-        return Judgement(pretext, _health(vectors), knn, self._before)
+        found = self._neighbours(
+            self.method.backbone,
+            lambda: initial_backbone(self.preset),
+            self.heldout,
+            settings.knn_videos,
+            settings.knn_k,
+        )
+        return Judgement(pretext, *found)
 
     def measurements(self) -> list[Measurement]:
-        """The last judgement as numbers for the report."""
-        if self.last is None:
-            return []
         settings = self.preset.monitor
-        protocol: dict[str, ProtocolValue] = {
+        pretext: dict[str, ProtocolValue] = {
             "kinds": list(self.method.kinds),
             "frames": self.preset.frames,
             "draws": settings.draws,
             "crop": self.method.backbone.input.pixels,
-            "seed": self.preset.train.seed,
+            "seed": self.seed,
         }
-        rows = [
-            score.measurement(
-                dataset=self.heldout.name, split=self.heldout.split_rule, protocol=protocol
-            )
-            for score in self.last.pretext.scores()
-        ]
-        for subject, knn in (
-            ("learned", self.last.knn),
-            ("before training", self.last.knn_before),
-        ):
-            if knn is not None:
-                rows.append(self._knn_row(subject, knn))
-        return rows
+        knn: dict[str, ProtocolValue] = {
+            "clips": 1,
+            "largest_skip": TRAINING_SKIP,
+            "videos": f"at most {settings.knn_videos} of each part",
+        }
+        return self._rows(self.heldout, self.method.backbone, pretext, knn)
 
-    def _knn_row(self, subject: str, knn: KnnAccuracy) -> Measurement:
-        backbone = self.method.backbone
-        return accuracy(
-            "k-NN",
-            knn.hits,
-            knn.n,
-            task="monitor",
-            subject=subject,
-            dataset=self.heldout.name,
-            split=self.heldout.split_rule,
-            layer=backbone.embedding,
-            chance=100 * knn.chance,
-            chance_is="what the best constant answer gets",
-            protocol={
-                "k": knn.k,
-                "similarity": "cosine",
-                "clips": 1,
-                "largest_skip": TRAINING_SKIP,
-                "videos": f"at most {self.preset.monitor.knn_videos} of each part",
-            },
+    def _open_labelled(self) -> tuple[ClipSource, ClipSource]:
+        train, test = common.open_labelled(
+            self.preset.data, self.preset.machine, self.progress, self.preset.min_frames
         )
-
-    def _with_labels(self) -> tuple[ClipSource, ClipSource] | None:
-        if self._looked or self.preset.monitor.knn_videos == 0:
-            return self._labelled
-        self._looked = True
-        try:
-            both = common.open_labelled(
-                self.preset.data, self.preset.machine, self.progress, self.preset.min_frames
-            )
-        except InputError as error:
-            log.debug("no labels for the k-NN check: %s", error)
-            return None
-        train, test = (self._sample(videos.source) for videos in both)
-        self._labelled = (train, test)
-        return self._labelled
-
-    def _sample(self, source: ClipSource) -> ClipSource:
-        """At most `monitor.knn_videos` videos, chosen by the seed."""
-        seed = self.preset.train.seed
-        order = sorted(range(len(source)), key=lambda i: derive(seed, source.ids[i], "knn"))
-        most = self.preset.monitor.knn_videos or len(order)
-        return source.subset(np.array(sorted(order[:most])))
+        return train.source, test.source
 
     def _embed(self, backbone: Backbone, source: ClipSource) -> tuple[Tensor, np.ndarray]:
         clips = ClipProtocol(backbone.input.frames, TRAINING_SKIP, 1)
         return embed(
-            backbone,
-            source,
-            clips,
-            hardware=self.hardware,
-            workers=self.workers,
-            bad=lambda identifier, reason: log.debug("left out: %s: %s", identifier, reason),
+            backbone, source, clips, hardware=self.hardware, workers=self.workers, bad=_passed_over
         )
 
-    def _knn(
-        self, backbone: Backbone, labelled: tuple[ClipSource, ClipSource]
-    ) -> tuple[KnnAccuracy, Tensor]:
-        parts = []
-        for source in labelled:
-            vectors, videos = self._embed(backbone, source)
-            assert source.labels is not None  # noqa: S101 (open_labelled has seen to it)
-            parts.append((vectors, source.labels[videos]))
-        (train, train_labels), (test, test_labels) = parts
-        found = knn_accuracy(
-            train,
-            train_labels,
-            test,
-            test_labels,
-            self.preset.monitor.knn_k,
-            device=self.hardware.device,
+
+class ImageMonitoring(Monitoring):
+    """Checks on held-out images."""
+
+    many = "images"
+
+    def __init__(
+        self, method: ImagePretext, heldout: ImageSource, hardware: Hardware, progress: Progress
+    ) -> None:
+        preset = method.preset
+        workers = loader_workers(preset.machine.workers, preset.machine.devices)
+        super().__init__(hardware, progress, preset.train.seed, workers)
+        self.method = method
+        self.preset = preset
+        self.heldout = heldout
+
+    def judge(self) -> Judgement:
+        settings = self.preset.monitor
+        self.method.eval()
+
+        def asked(images: Tensor, g: torch.Generator) -> Judged:
+            examples, logits, labels = self.method.judge(images, g)
+            return logits, labels, self.method.quality(examples)
+
+        pretext, quality = image_accuracy(
+            asked,
+            self.heldout,
+            self.method.plan,
+            questions=self.method.questions,
+            hardware=self.hardware,
+            seed=self.seed,
+            images=settings.images,
+            workers=self.workers,
         )
-        return found, test
+        found = self._neighbours(
+            self.method.backbone,
+            lambda: initial_image_backbone(self.preset),
+            self.heldout,
+            settings.knn_images,
+            settings.knn_k,
+        )
+        return Judgement(pretext, *found, quality=self.method.describe(quality))
+
+    def measurements(self) -> list[Measurement]:
+        settings = self.preset.monitor
+        framing = self.preset.framing
+        pretext: dict[str, ProtocolValue] = {
+            "kinds": list(self.method.kinds),
+            "canvas": framing.canvas,
+            "crop": framing.crop,
+            "seed": self.seed,
+        }
+        knn: dict[str, ProtocolValue] = {
+            "crop": self.method.backbone.input.pixels,
+            "images": f"at most {settings.knn_images} of each part",
+        }
+        return self._rows(self.heldout, self.method.backbone, pretext, knn)
+
+    def _open_labelled(self) -> tuple[ImageSource, ImageSource]:
+        train, test = images.open_labelled(self.preset.data, self.preset.machine, self.progress)
+        return train.source, test.source
+
+    def _embed(self, backbone: Backbone, source: ImageSource) -> tuple[Tensor, np.ndarray]:
+        return embed(
+            backbone,
+            source,
+            ImageViews(),
+            hardware=self.hardware,
+            workers=self.workers,
+            bad=_passed_over,
+        )
+
+
+def _passed_over(identifier: str, reason: str) -> None:
+    log.debug("left out: %s: %s", identifier, reason)
 
 
 def _health(vectors: Tensor) -> Health | None:

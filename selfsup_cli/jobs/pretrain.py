@@ -9,20 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from selfsup_cli.config.presets import Resolved, identity
-from selfsup_cli.config.video import PretrainVideo
-from selfsup_cli.data.loader import ClipDataset, EpochLoader
+from selfsup_cli.data.loader import EpochLoader
 from selfsup_cli.engine import processes, signals
 from selfsup_cli.engine.devices import Hardware, choose, loader_workers, tune_allocator
 from selfsup_cli.engine.fit import Fit
 from selfsup_cli.engine.fit import Outcome as Fitted
 from selfsup_cli.engine.progress import Progress
-from selfsup_cli.jobs import common
-from selfsup_cli.jobs.common import Outcome, Videos
+from selfsup_cli.evaluation.shortcut_scores import ShortcutReport
+from selfsup_cli.jobs import common, shortcuts
+from selfsup_cli.jobs.common import Outcome, Part
+from selfsup_cli.jobs.method_weights import save_method
 from selfsup_cli.jobs.monitoring import Monitoring
+from selfsup_cli.jobs.pretraining import Pretext, Work, work_of
 from selfsup_cli.jobs.rehearse import rehearse
-from selfsup_cli.jobs.visualize import pretext_sheet
-from selfsup_cli.methods import create, uses_labels
-from selfsup_cli.methods.pretext import VideoPretext
 from selfsup_cli.models import save_backbone
 from selfsup_cli.runs import report as reports
 from selfsup_cli.runs.report import Curve, Picture, Report
@@ -43,7 +42,7 @@ def pretrain(
     With `machine.devices > 1` PyTorch's elastic launcher starts that many processes. Raises
     InputError, MachineError, TrainingError and Stopped, each a sentence for the user.
     """
-    preset = _preset(resolved)
+    preset = work_of(resolved).preset
     if dry_run:
         return rehearse(resolved, run)
     if (done := common.finished(run, resolved)) is not None:
@@ -51,7 +50,10 @@ def pretrain(
     devices = preset.machine.devices
     if devices > 1 and not processes.launched():
         name = run or new_name(
-            preset.name, preset.network.arch, _data_name(preset), identity(preset)
+            preset.name,
+            preset.network.arch,
+            Path(preset.data.source or "data").name,
+            identity(preset),
         )
         processes.launch(devices, _share, resolved, name, list(command), quiet)
         return common.finished(name, resolved) or Outcome(runs_dir() / name)
@@ -64,7 +66,8 @@ def _share(resolved: Resolved, run: str, command: list[str], quiet: bool) -> Non
 
 
 def _train(resolved: Resolved, name: str | None, command: Sequence[str], *, quiet: bool) -> Outcome:
-    preset = _preset(resolved)
+    work = work_of(resolved)
+    preset = work.preset
     hardware = choose(
         preset.machine.device, preset.train.precision, deterministic=preset.train.deterministic
     )
@@ -74,17 +77,18 @@ def _train(resolved: Resolved, name: str | None, command: Sequence[str], *, quie
         signals.catching() as stop,
         Progress(quiet=quiet or processes.rank() > 0) as progress,
     ):
-        videos, heldout = _material(preset, progress)
-        run = processes.first_rank_decides(lambda: _start(resolved, name, command, videos))
+        # The first process indexes what is not indexed yet; the others find it in the cache.
+        train, heldout = processes.first_rank_decides(lambda: work.open(progress))
+        method = work.create(train)
+        run = processes.first_rank_decides(lambda: _start(resolved, name, command, work, train))
         if run.complete:  # a requeued job that gave it no name finds it here
             return Outcome(run.path, run.report())
         with common.ending(run):
-            common.list_bad(run, videos, heldout)
-            method = create(preset, videos.source.classes)
-            monitor = Monitoring(method, heldout.source, hardware, progress)
+            common.list_bad(run, train, heldout)
+            monitor = work.monitor(heldout, hardware, progress)
             fit = Fit(
                 method,
-                _loader(method, videos, hardware),
+                _loader(work, train, hardware),
                 preset.train,
                 preset.optim,
                 hardware,
@@ -94,7 +98,8 @@ def _train(resolved: Resolved, name: str | None, command: Sequence[str], *, quie
                 check=monitor,
                 check_every=preset.monitor.every_epochs,
                 max_bad=preset.data.max_bad,
-                samples=len(videos.source),
+                samples=len(train.source),
+                many=work.many,
             )
             began = time.monotonic()
             run.set_status("running")
@@ -102,53 +107,30 @@ def _train(resolved: Resolved, name: str | None, command: Sequence[str], *, quie
             cost = {"seconds": time.monotonic() - began, "steps": fitted.step}
             if processes.rank() > 0:
                 return Outcome(run.path)
-            return _conclude(run, method, monitor, videos, heldout, fitted, cost)
+            looked = work.shortcuts(train, heldout, hardware, progress, stop)
+            return _conclude(run, work, method, monitor, train, heldout, fitted, cost, looked)
 
 
-def _preset(resolved: Resolved) -> PretrainVideo:
-    assert isinstance(resolved.preset, PretrainVideo)  # noqa: S101 (all methods so far)
-    return resolved.preset
-
-
-def _data_name(preset: PretrainVideo) -> str:
-    return Path(preset.data.source or "data").name
-
-
-def _material(preset: PretrainVideo, progress: Progress) -> tuple[Videos, Videos]:
-    """The videos to learn from and those held out; without labels, but for a supervised control."""
-
-    # The first process indexes what is not indexed yet; the others find it in the cache.
-    return processes.first_rank_decides(
-        lambda: common.open_parts(
-            preset.data,
-            preset.machine,
-            progress,
-            labels=uses_labels(preset),
-            min_frames=preset.min_frames,
-        )
-    )
-
-
-def _start(resolved: Resolved, name: str | None, command: Sequence[str], videos: Videos) -> Run:
-    preset = _preset(resolved)
+def _start(
+    resolved: Resolved, name: str | None, command: Sequence[str], work: Work[Part], part: Part
+) -> Run:
     return common.started_run(
         resolved,
         name,
-        arch=preset.network.arch,
-        data=videos.source.name,
-        seed=preset.train.seed,
+        arch=work.preset.network.arch,
+        data=part.source.name,
+        seed=work.preset.train.seed,
         command=command,
-        dataset=common.describe(videos.source),
+        dataset=common.describe(part.source),
         parents=[],
     )
 
 
-def _loader(method: VideoPretext, videos: Videos, hardware: Hardware) -> EpochLoader:
-    preset = method.preset
-    dataset = ClipDataset(videos.source, method.plan, preset.augment.resize, preset.train.seed)
+def _loader(work: Work[Part], part: Part, hardware: Hardware) -> EpochLoader:
+    preset = work.preset
     return EpochLoader(
-        dataset,
-        len(videos.source),
+        work.dataset(part),
+        len(part.source),
         batch_size=preset.train.batch_size,
         seed=preset.train.seed,
         workers=loader_workers(preset.machine.workers, preset.machine.devices),
@@ -160,24 +142,26 @@ def _loader(method: VideoPretext, videos: Videos, hardware: Hardware) -> EpochLo
 
 def _conclude(
     run: Run,
-    method: VideoPretext,
+    work: Work[Part],
+    method: Pretext,
     monitor: Monitoring,
-    videos: Videos,
-    heldout: Videos,
+    train: Part,
+    heldout: Part,
     fitted: Fitted,
     cost: dict[str, float],
+    looked: ShortcutReport | None,
 ) -> Outcome:
     """Keep the backbone, draw the curves and the pretext sheet, write the report."""
-    preset = method.preset
-    epochs = fitted.step / (len(videos.source) // preset.train.batch_size)
+    preset = work.preset
+    epochs = fitted.step / (len(train.source) // preset.train.batch_size)
     weights = save_backbone(
         run.path / "backbone.safetensors",
         method.backbone,
         {
             "method": preset.name,
-            "data": videos.source.name,
-            "split": videos.source.split_rule,
-            "fingerprint": videos.source.fingerprint,
+            "data": train.source.name,
+            "split": train.source.split_rule,
+            "fingerprint": train.source.fingerprint,
             "kinds": list(method.kinds),
             "questions": list(method.questions),
             "epochs": int(epochs) if epochs.is_integer() else round(epochs, 2),
@@ -185,30 +169,36 @@ def _conclude(
             "run": run.name,
         },
     )
+    save_method(run, method)
     if monitor.last is None:  # killed between the last checkpoint and here: look once more
         monitor.last = monitor.judge()
     drawn = training_curves(run.metrics(), monitor.last.chances())
     curves.draw(run.picture("curves.png"), drawn)
-    pretext_sheet(method, videos.source, run.picture("pretext.png"), count=2)
+    work.sheet(train, run.picture("pretext.png"))
+    findings, measurements = monitor.last.findings(), monitor.measurements()
+    pictures = [
+        Picture(file="pictures/curves.png", caption="Training and held-out curves."),
+        Picture(file="pictures/pretext.png", caption=work.caption),
+    ]
+    if looked is not None:
+        source = heldout.source
+        findings += looked.findings()
+        measurements += looked.measurements(dataset=source.name, split=source.split_rule)
+        shortcuts.draw(looked, run.picture("shortcuts.png"), f"Shortcuts: {source.name}")
+        pictures.append(Picture(file="pictures/shortcuts.png", caption=shortcuts.CAPTION))
     report = Report(
         job=f"pretrain/{preset.name}",
         run=run.name,
         command=shlex.join(run.info.command),
         created=reports.now(),
-        findings=monitor.last.findings(),
-        measurements=monitor.measurements(),
+        findings=findings,
+        measurements=measurements,
         curves=drawn,
-        pictures=[
-            Picture(file="pictures/curves.png", caption="Training and held-out curves."),
-            Picture(
-                file="pictures/pretext.png",
-                caption="What the network is fed; each frame bears its index in the video.",
-            ),
-        ],
-        data={"train": common.describe(videos.source), "heldout": common.describe(heldout.source)},
+        pictures=pictures,
+        data={"train": common.describe(train.source), "heldout": common.describe(heldout.source)},
         weights=weights,
         cost={name: round(value, 1) for name, value in cost.items()},
-        **reports.left_out([*videos.left_out, *heldout.left_out]),
+        **reports.left_out([*train.left_out, *heldout.left_out]),
     )
     run.write_report(report)
     run.finish(step=fitted.step)
@@ -244,6 +234,11 @@ def _panel(name: str) -> str:
         ("lr", "learning rate"),
         ("heldout_motion", "held-out accuracy, kind"),
         ("heldout_speed", "held-out accuracy, speed"),
+        ("heldout_transformation", "held-out accuracy"),
+        ("heldout_border_error", "held-out error of the inpainter"),
+        ("heldout_autoencode_error", "held-out error of the inpainter"),
+        ("border_error", "error of the inpainter"),
+        ("autoencode_error", "error of the inpainter"),
         ("knn_", "k-NN accuracy"),
     ):
         if name.startswith(start):

@@ -5,16 +5,12 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-import numpy as np
-
 from selfsup_cli.config.presets import Resolved, identity
-from selfsup_cli.config.video import PretrainVideo
 from selfsup_cli.engine.devices import choose, loader_workers
 from selfsup_cli.engine.progress import Progress
 from selfsup_cli.errors import InputError
-from selfsup_cli.jobs import common
-from selfsup_cli.jobs.common import Outcome, Videos
-from selfsup_cli.methods import create, uses_labels
+from selfsup_cli.jobs.common import Outcome
+from selfsup_cli.jobs.pretraining import work_of
 from selfsup_cli.runs.run import Run, new_name, runs_dir
 
 
@@ -23,18 +19,12 @@ def rehearse(resolved: Resolved, run: str | None) -> Outcome:
 
     Raises what `pretrain` would raise before its first step.
     """
-    preset = resolved.preset
-    assert isinstance(preset, PretrainVideo)  # noqa: S101 (all methods so far)
+    work = work_of(resolved)
+    preset = work.preset
     hardware = choose(preset.machine.device, preset.train.precision)
     with Progress() as progress:
-        train, heldout = common.open_parts(
-            preset.data,
-            preset.machine,
-            progress,
-            labels=uses_labels(preset),
-            min_frames=preset.min_frames,
-        )
-    method = create(preset, train.source.classes)
+        train, heldout = work.open(progress)
+    method = work.create(train)
     parameters = sum(p.numel() for p in method.parameters())
     state = sum(v.numel() * v.element_size() for v in method.state_dict().values())
     moments = {"adamw": 2, "sgd": 1}[preset.optim.name]
@@ -42,7 +32,7 @@ def rehearse(resolved: Resolved, run: str | None) -> Outcome:
     batches = len(train.source) // preset.train.batch_size
     if batches == 0:
         raise InputError(
-            f"{len(train.source)} training videos do not fill one batch of "
+            f"{len(train.source)} training {work.many} do not fill one batch of "
             f"{preset.train.batch_size}; use --batch-size {len(train.source)} or less",
             kind="batch-size",
         )
@@ -56,11 +46,12 @@ def rehearse(resolved: Resolved, run: str | None) -> Outcome:
     if (where / "run.json").is_file():
         Run.open(where).require_identity(identity(preset))
     workers = loader_workers(preset.machine.workers, preset.machine.devices)
-    clips = preset.train.batch_size * len(method.kinds)
+    inputs = preset.train.batch_size * len(method.kinds)
     lines = [
-        f"data: {_found(train)}; held out: {_found(heldout)} ({train.source.split_rule})",
+        f"data: {work.found(train)}; held out: {work.found(heldout)} ({train.source.split_rule})",
         f"network: {preset.network.arch}, {parameters:,} parameters with its head",
-        f"training: {batches} batches of {preset.train.batch_size} videos ({clips} clips) in an "
+        f"training: {batches} batches of {preset.train.batch_size} {work.many} "
+        f"({inputs} {work.inputs}) in an "
         f"epoch, {steps} updates in all",
         f"machine: {preset.machine.devices} × {hardware.device}, precision {hardware.precision}, "
         f"{workers} loader processes",
@@ -71,8 +62,8 @@ def rehearse(resolved: Resolved, run: str | None) -> Outcome:
     if needed > free:
         lines.append(f"warning: that is less than the {needed / 2**30:.1f} GB the checkpoints need")
     facts = {
-        "videos": len(train.source),
-        "heldout_videos": len(heldout.source),
+        work.many: len(train.source),
+        f"heldout_{work.many}": len(heldout.source),
         "left_out": len(train.left_out) + len(heldout.left_out),
         "parameters": parameters,
         "batches_per_epoch": batches,
@@ -82,15 +73,6 @@ def rehearse(resolved: Resolved, run: str | None) -> Outcome:
         "run": str(where),
     }
     return Outcome(text="\n".join(lines), data=facts)
-
-
-def _found(videos: Videos) -> str:
-    counts = np.asarray(videos.source.num_frames)
-    left_out = f", {len(videos.left_out)} left out" if videos.left_out else ""
-    return (
-        f"{len(videos.source)} videos of {videos.source.name} with {counts.min()} to "
-        f"{counts.max()} frames{left_out}"
-    )
 
 
 def _free(folder: Path) -> int:

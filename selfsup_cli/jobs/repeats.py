@@ -16,7 +16,7 @@ from selfsup_cli.runs.run import Run
 from selfsup_cli.runs.statistics import Interval, clustered_mean
 
 # What is told of each run apart, and so is not part of what they have in common.
-_OWN = ("seed", "weights", "per_class", "start")
+_OWN = ("seed", "weights", "per_class", "per_attribute", "start")
 
 
 def together(

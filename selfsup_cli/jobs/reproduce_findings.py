@@ -2,7 +2,8 @@
 
 Nothing but intervals decides. One number is better than another if their 95 % intervals do not
 overlap; it is at chance if its interval holds chance and reaches no farther than a stated distance
-from it, so that a wide interval shows nothing. That nothing is shown never counts as a result.
+from it, and no better than another if its interval reaches no farther above that, so that a wide
+interval shows nothing. That nothing is shown never counts as a result.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from selfsup_cli.config.experiment import Better, Chance, Experiment, Finding
+from selfsup_cli.config.experiment import Chance, Experiment, Finding, NoBetter, Rule
 from selfsup_cli.runs import report as reports
 from selfsup_cli.runs.report import Measurement, Verdict, separated
 from selfsup_cli.runs.tables import interval, value
@@ -66,7 +67,8 @@ def judge(experiment: Experiment, finding: Finding, numbers: Numbers) -> tuple[A
     total, share = len(judged), finding.better.share if finding.better is not None else "all"
     enough = total if share == "all" else total // 2 + 1
     against = 1 if share == "all" else total // 2 + 1
-    what = "comparison" if finding.better is not None else "number"
+    pairs = finding.better is not None or finding.no_better is not None
+    what = "comparison" if pairs else "number"
     if count["yes"] >= enough:
         return "supported", f"in {count['yes']} of {_counted(total, what)}"
     if count["no"] >= against:
@@ -84,7 +86,7 @@ def judge(experiment: Experiment, finding: Finding, numbers: Numbers) -> tuple[A
 
 
 def _judged(
-    experiment: Experiment, finding: Finding, rule: Better | Chance, numbers: Numbers
+    experiment: Experiment, finding: Finding, rule: Rule, numbers: Numbers
 ) -> Iterator[Judged]:
     if isinstance(rule, Chance):
         for cell in _product(rule.rows, rule.columns):
@@ -96,7 +98,10 @@ def _judged(
         for better, worse in rule.compared():
             ours = numbers.get((better, column)), numbers.get((worse, column))
             names = labels[better], labels[worse]
-            yield _compared(*ours, names, lower=column in lower)
+            if isinstance(rule, NoBetter):
+                yield _no_better(*ours, names, rule.within, lower=column in lower)
+            else:
+                yield _compared(*ours, names, lower=column in lower)
 
 
 def _compared(
@@ -108,6 +113,25 @@ def _compared(
         return Judged("open")
     said = f"{names[0]} {_said(a)}, {names[1]} {_said(b)}"
     return Judged("yes" if (a.value > b.value) != lower else "no", said)
+
+
+def _no_better(
+    a: Measurement | None,
+    b: Measurement | None,
+    names: tuple[str, str],
+    within: float,
+    *,
+    lower: bool,
+) -> Judged:
+    if a is None or b is None:
+        return Judged("missing")
+    if a.interval is None or b.interval is None:
+        return Judged("open")
+    said = f"{names[0]} {_said(a)}, {names[1]} {_said(b)}"
+    above = b.value - a.interval.low if lower else a.interval.high - b.value
+    if above <= within:
+        return Judged("yes", said)
+    return Judged("no" if separated(a, b) and (a.value > b.value) != lower else "open", said)
 
 
 def _beside_chance(rule: Chance, m: Measurement | None, *, above: bool) -> Judged:
@@ -129,16 +153,19 @@ def _beside_chance(rule: Chance, m: Measurement | None, *, above: bool) -> Judge
 
 def _as_printed(experiment: Experiment, finding: Finding, printed: Printed) -> str:
     """In how many of the comparisons the thesis' own numbers lie as the sentence says."""
-    rule = finding.better
+    rule = finding.better or finding.no_better
     if rule is None:
         return ""
+    within = 0.0 if finding.no_better is None else finding.no_better.within
     lower = {one.key for one in experiment.columns if one.better == "lower"}
     lies = []
     for column in rule.columns:
         for better, worse in rule.compared():
             a, b = printed.get((better, column)), printed.get((worse, column))
-            if a is not None and b is not None:
-                lies.append((a > b) != (column in lower) and a != b)
+            if a is None or b is None:
+                continue
+            gain = b - a if column in lower else a - b
+            lies.append(gain <= within if finding.no_better is not None else gain > 0)
     return f"the printed numbers lie so in {sum(lies)} of {len(lies)}" if lies else ""
 
 

@@ -31,16 +31,18 @@ from selfsup_cli.config.experiment import (
 from selfsup_cli.config.jobs import JOBS
 from selfsup_cli.config.options import Option, options_of
 from selfsup_cli.config.presets import Resolved, identity, resolve
-from selfsup_cli.config.registry import DATASETS, unknown
+from selfsup_cli.config.registry import DATASETS, PAIRS, unknown
 from selfsup_cli.errors import InputError
 from selfsup_cli.runs.run import runs_dir
 
 SOURCE, ROOT = "data.source", "data.root"
+# Settings of data that is rendered; data of the user's own has none of them.
+_RENDERED = ("data.motion.", "data.scenes.", "data.facelike.")
 
 
 @dataclass(frozen=True)
 class Given:
-    """What the user named instead of what the experiment says: videos, and where they lie."""
+    """What the user named instead of what the experiment says: data, and where it lies."""
 
     data: str | None = None
     root: str | None = None
@@ -96,7 +98,7 @@ class Stage:
 
     def arguments(self) -> list[str]:
         """Its command line, after `selfsup`. What its preset says already is not repeated."""
-        words = self.job.split("/")
+        words = command_of(self.job).split("/")
         if self.preset is not None:
             words += ["--preset", self.preset]
         options = {option.path: option for option in options_of(JOBS[self.job])}
@@ -113,8 +115,11 @@ class Stage:
     def _settings(self) -> dict[str, Any]:
         if not self.needs:
             return dict(self.settings)
-        start = starting_option(self.job)
-        return {start.path: list(self.needs) if start.is_list else self.needs[0], **self.settings}
+        first, *others = starting_options(self.job)
+        starts: Settings = {first.path: list(self.needs) if first.is_list else self.needs[0]}
+        if others and not first.is_list:
+            starts[others[0].path] = list(self.needs[1:])
+        return {**starts, **self.settings}
 
     def _nulls(self) -> list[str]:
         return [f"{name}=null" for name, value in self._settings().items() if value is None]
@@ -195,12 +200,18 @@ def _plan(experiment: Experiment, scale: ScaleName, given: Given, above: tuple[s
     return made
 
 
-def starting_option(job: str) -> Option:
-    """The option by which a job is told from which run, or which runs, it starts."""
-    for option in options_of(JOBS[job]):
-        if option.names in ("runs", "starts"):
-            return option
-    raise InputError(f"{job} does not start from a run", kind="experiment")
+def starting_options(job: str) -> list[Option]:
+    """The options by which a job is told from which run, or which runs, it starts: first the one
+    that it is about, then those to look at beside it."""
+    found = [option for option in options_of(JOBS[job]) if option.names in ("runs", "starts")]
+    if not found:
+        raise InputError(f"{job} does not start from a run", kind="experiment")
+    return found
+
+
+def command_of(job: str) -> str:
+    """The words of the command that does a job, with slashes: on images it is that on videos."""
+    return next((command for command, other in PAIRS.items() if other == job), job)
 
 
 def _check(given: Given, made: Plan) -> None:
@@ -210,7 +221,7 @@ def _check(given: Given, made: Plan) -> None:
         ]
         raise InputError(
             f"--data: at the scale {made.scale} {made.experiment.experiment} is run on the "
-            f"datasets it names; videos of your own are for {' and '.join(known) or 'no scale'}",
+            f"datasets it names; data of your own is for {' and '.join(known) or 'no scale'}",
             kind="usage",
             hint="--data-root names the folder that holds the datasets",
         )
@@ -288,7 +299,7 @@ def _settings(made: Plan, row: Row, name: str, job: str) -> tuple[str | None, Se
     settings = {path: _filled(value, fill) for path, value in settings.items()}
     data, root = made.given.data, made.given.root
     if data is not None:
-        settings = {p: v for p, v in settings.items() if not p.startswith("data.motion.")}
+        settings = {p: v for p, v in settings.items() if not p.startswith(_RENDERED)}
         settings[SOURCE] = data
     filled = None if preset is None else str(_filled(preset, fill))
     if root is not None:

@@ -38,10 +38,11 @@ class Subject:
         return both if self.random is None else [*both, (RANDOM, self.random)]
 
 
-def load_subject(settings: Settings, kind: Kind) -> Subject:
+def load_subject(settings: Settings, kind: Kind | None) -> Subject:
     """Find what `--from` names: a weights file, a run, or the newest finished run that fits.
 
-    Raises InputError if there is none, if it is unfinished, or if its weights are damaged.
+    With `kind`, its network must take images, or videos. Raises InputError if there is none, if it
+    is unfinished, or if its weights are damaged.
     """
     path = Path(settings.run)
     if is_weights(path):
@@ -50,7 +51,8 @@ def load_subject(settings: Settings, kind: Kind) -> Subject:
         run = find_run(settings.run, runs_dir(), needs=lambda summary: _unfit(summary, kind))
         path, name = run.path / "backbone.safetensors", run.name
         backbone = load_backbone(path)
-    require_kind(backbone, kind, name)
+    if kind is not None:
+        require_kind(backbone, kind, name)
     weights = file_sha256(path)
     random = None
     if settings.baseline == "random":
@@ -86,7 +88,7 @@ def other_kind(arch: str | None, kind: Kind) -> str | None:
     return None
 
 
-def _unfit(summary: RunSummary, kind: Kind) -> str | None:
+def _unfit(summary: RunSummary, kind: Kind | None) -> str | None:
     if summary.backbone is None:
         return "it has no backbone to look at"
-    return other_kind(summary.arch, kind)
+    return None if kind is None else other_kind(summary.arch, kind)

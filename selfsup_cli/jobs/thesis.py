@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Unpack
 
+from selfsup_cli.jobs.subject import RANDOM as RANDOM_WEIGHTS
 from selfsup_cli.models import Backbone
-from selfsup_cli.runs.published import OURS, SUPERVISED, Facts, published
+from selfsup_cli.runs.published import OURS, RANDOM, SUPERVISED, Facts, published, tabled
 from selfsup_cli.runs.report import Measurement
 
 # The methods of its tables, by the names that presets have for them.
-_METHODS = {"temporal": OURS, "supervised": SUPERVISED}
+_METHODS = {"temporal": OURS, "supervised": SUPERVISED, "transformations": OURS}
 
 
 def beside(task: str, row: Measurement, backbone: Backbone, **facts: Unpack[Facts]) -> Measurement:
@@ -32,4 +33,20 @@ def beside(task: str, row: Measurement, backbone: Backbone, **facts: Unpack[Fact
         **facts,
     }
     number = published(task, row.metric, row.dataset, method=method, **facts)
+    return row.model_copy(update={"published": number})
+
+
+def beside_layer(row: Measurement, backbone: Backbone, **facts: Unpack[Facts]) -> Measurement:
+    """The same for a linear probe of a layer of an image network, random weights included.
+
+    A layer of which the thesis prints nothing stays without a number.
+    """
+    layer = row.layer or ""
+    if layer not in tabled("probe", row.metric, row.dataset, "layer"):
+        return row
+    facts = {"network": backbone.arch, "split": row.split, **facts, "layer": layer}
+    if row.subject != RANDOM_WEIGHTS:
+        return beside("probe", row, backbone, **facts)
+    facts["trained_on"] = ""
+    number = published("probe", row.metric, row.dataset, method=RANDOM, **facts)
     return row.model_copy(update={"published": number})

@@ -7,26 +7,25 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
-
-import numpy as np
+from typing import Any
 
 from selfsup_cli.config.blocks import Train
 from selfsup_cli.config.presets import Resolved, identity
-from selfsup_cli.config.transfer import TransferVideo
-from selfsup_cli.data.loader import ClipDataset, EpochLoader
-from selfsup_cli.data.source import ClipSource
+from selfsup_cli.config.transfer_images import Transfer, TransferImages
+from selfsup_cli.data.loader import EpochLoader
 from selfsup_cli.engine import processes, signals
 from selfsup_cli.engine.devices import Hardware, choose, loader_workers, tune_allocator
 from selfsup_cli.engine.fit import Fit
 from selfsup_cli.engine.fit import Outcome as Fitted
 from selfsup_cli.engine.progress import Progress
 from selfsup_cli.errors import InputError
-from selfsup_cli.evaluation.clip_task import Answers, ClipTask
-from selfsup_cli.evaluation.tasks import task_of
-from selfsup_cli.jobs import common, findings, repeats, transferred
-from selfsup_cli.jobs.common import Outcome, Videos
+from selfsup_cli.evaluation.task import Task
+from selfsup_cli.evaluation.tasks import create, task_of
+from selfsup_cli.jobs import common, images, repeats, transferred
+from selfsup_cli.jobs.common import Outcome, Part, Videos
+from selfsup_cli.jobs.few_labels import few
+from selfsup_cli.jobs.images import Images
 from selfsup_cli.jobs.starting import Start, load_start
-from selfsup_cli.randomness import derive
 from selfsup_cli.runs.run import Run, new_name, runs_dir
 
 
@@ -78,7 +77,8 @@ def _repeat(
     name = name or _new_name(resolved)
     outcomes = []
     with signals.catching():
-        for split, seed in product(preset.splits or [preset.data.split], preset.seeds):
+        splits: list[int | None] = [*preset.splits] or [preset.data.split]
+        for split, seed in product(splits, preset.seeds):
             ending = (f"-split{split}" if preset.splits else "") + f"-seed{seed}"
             data = preset.data.model_copy(update={"split": split})
             one = preset.model_copy(update={"seeds": [seed], "splits": [], "data": data})
@@ -103,25 +103,25 @@ def _train(resolved: Resolved, name: str | None, command: Sequence[str], *, quie
         Progress(quiet=quiet or processes.rank() > 0) as progress,
     ):
         start = load_start(preset, name, seed)
-        videos, heldout = _material(preset, start, progress)
-        task = task_of(preset)(preset, start.backbone, _answers(preset, videos.source), seed)
+        train, heldout = _material(preset, start, progress)
+        task = create(preset, start.backbone, train.source, seed)
         run = processes.first_rank_decides(
             lambda: common.started_run(
                 resolved,
                 name,
                 arch=start.backbone.arch,
-                data=videos.source.name,
+                data=train.source.name,
                 seed=seed,
                 command=command,
-                dataset=common.describe_both(videos, heldout),
+                dataset=common.describe_both(train, heldout),
                 parents=start.parents,
             )
         )
         if run.complete:  # a requeued job that gave it no name finds it here
             return Outcome(run.path, run.report())
         with common.ending(run):
-            common.list_bad(run, videos, heldout)
-            fit = _fit(task, start, run, videos, heldout, hardware, progress)
+            common.list_bad(run, train, heldout)
+            fit = _fit(task, run, train, heldout, hardware, progress)
             fit.stop = stop
             began = time.monotonic()
             run.set_status("running")
@@ -129,7 +129,7 @@ def _train(resolved: Resolved, name: str | None, command: Sequence[str], *, quie
             cost = {"seconds": time.monotonic() - began, "steps": float(fitted.step)}
             if processes.rank() > 0:
                 return Outcome(run.path)
-            told = progress.counting("test videos")
+            told = progress.counting(f"test {task.many}")
 
             def counted(done: int, total: int) -> None:
                 if stop:
@@ -137,11 +137,11 @@ def _train(resolved: Resolved, name: str | None, command: Sequence[str], *, quie
                 told(done, total)
 
             found = task.ask(heldout.source, hardware, workers=_workers(preset), told=counted)
-            return _conclude(run, task, start, videos, heldout, found, fitted, cost)
+            return _conclude(run, task, start, train, heldout, found, fitted, cost)
 
 
-def _preset(resolved: Resolved) -> TransferVideo:
-    assert isinstance(resolved.preset, TransferVideo)  # noqa: S101 (all tasks so far)
+def _preset(resolved: Resolved) -> Transfer:
+    assert isinstance(resolved.preset, Transfer)  # noqa: S101 (there are two kinds)
     return resolved.preset
 
 
@@ -150,85 +150,57 @@ def _new_name(resolved: Resolved) -> str:
     return new_name(preset.name, None, preset.data.source or "data", identity(preset))
 
 
-def _workers(preset: TransferVideo) -> int:
+def _workers(preset: Transfer) -> int:
     return loader_workers(preset.machine.workers, preset.machine.devices)
 
 
-def _material(preset: TransferVideo, start: Start, progress: Progress) -> tuple[Videos, Videos]:
-    """The videos to train on, as many as `--fraction` says, and those to test on."""
+def _material(preset: Transfer, start: Start, progress: Progress) -> tuple[Part, Part]:
+    """What to train on, as much as `--fraction` says, and what to test on."""
+    train, test = processes.first_rank_decides(lambda: _open(preset, start, progress))
+    if preset.fraction == 1:
+        return train, test
+    chosen = few(train.source, preset.fraction, preset.seeds[0])
+    if isinstance(train, Images):
+        return Images(train.source.subset(chosen), train.left_out), test
+    assert isinstance(train, Videos)  # noqa: S101 (there are two kinds)
+    return Videos(train.source.subset(chosen), train.left_out), test
+
+
+def _open(preset: Transfer, start: Start, progress: Progress) -> tuple[Part, Part]:
     task = task_of(preset)
+    if isinstance(preset, TransferImages):
+        return images.open_parts(preset.data, preset.machine, progress, labels=task.labelled)
     needed = task.min_frames(preset, start.backbone.input.frames)
-    train, test = processes.first_rank_decides(
-        lambda: common.open_parts(
-            preset.data, preset.machine, progress, labels=task.labelled, min_frames=needed
-        )
+    return common.open_parts(
+        preset.data, preset.machine, progress, labels=task.labelled, min_frames=needed
     )
-    if preset.fraction < 1:
-        chosen = few(train.source, preset.fraction, preset.seeds[0])
-        train = Videos(train.source.subset(chosen), train.left_out)
-    return train, test
-
-
-def few(source: ClipSource, fraction: float, seed: int) -> np.ndarray:
-    """Positions (ascending int64) of a share of the videos, the same share of every class.
-
-    Chosen by a seeded hash of the ids, so that a larger share holds a smaller one. Raises
-    InputError if a class would be left without any.
-    """
-    order = sorted(range(len(source)), key=lambda i: derive(seed, source.ids[i], "fraction"))
-    if source.labels is None or source.classes is None:
-        count = round(fraction * len(source))
-        if count == 0:
-            raise InputError(
-                f"fraction {fraction:g} of {len(source)} videos of {source.name} is none",
-                kind="fraction",
-            )
-        return np.array(sorted(order[:count]), dtype=np.int64)
-    kept: list[int] = []
-    for c, name in enumerate(source.classes):
-        own = [i for i in order if source.labels[i] == c]
-        count = round(fraction * len(own))
-        if own and count == 0:
-            raise InputError(
-                f"fraction {fraction:g} leaves the class {name} of {source.name}, which has "
-                f"{len(own)} training videos, without any; use --fraction {1 / len(own):.2g} or "
-                "more",
-                kind="fraction",
-            )
-        kept += own[:count]
-    return np.array(sorted(kept), dtype=np.int64)
-
-
-def _answers(preset: TransferVideo, source: ClipSource) -> tuple[str, ...]:
-    return task_of(preset).answers(preset, source)
 
 
 def _fit(
-    task: ClipTask,
-    start: Start,
+    task: Task,
     run: Run | None,
-    videos: Videos,
-    heldout: Videos,
+    part: Part,
+    heldout: Part,
     hardware: Hardware,
     progress: Progress,
 ) -> Fit:
     preset = task.preset
     train = Train(**preset.train.model_dump(), seed=task.seed)
-    dataset = ClipDataset(videos.source, task.plan, task.augment.resize, task.seed)
 
     def check(epoch: int, step: int) -> dict[str, float]:
         if processes.rank() > 0:
             return {}
         found = task.ask(heldout.source, hardware, workers=_workers(preset), quick=True)
-        right = float((found.predictions == found.truth).mean())
-        progress.update(f"epoch {epoch}: test accuracy {100 * right:.1f}% (quick)", force=True)
-        return {"test_accuracy": right}
+        name, share = task.grade(found)
+        told = name.replace("_", " ")
+        progress.update(f"epoch {epoch}: {told} {100 * share:.1f}% (quick)", force=True)
+        return {name: share}
 
     return Fit(
         task,
         EpochLoader(
-            dataset,
-            len(videos.source),
+            task.samples(part.source),
+            len(part.source),
             batch_size=train.batch_size,
             seed=task.seed,
             workers=_workers(preset),
@@ -244,39 +216,37 @@ def _fit(
         check=check if preset.check_epochs else None,
         check_every=preset.check_epochs,
         max_bad=preset.data.max_bad,
-        samples=len(videos.source),
+        samples=len(part.source),
+        many=task.many,
     )
 
 
 def _conclude(
     run: Run,
-    task: ClipTask,
+    task: Task,
     start: Start,
-    videos: Videos,
-    heldout: Videos,
-    found: Answers,
+    train: Part,
+    heldout: Part,
+    found: Any,
     fitted: Fitted,
     cost: dict[str, float],
 ) -> Outcome:
     """Keep network and predictions, draw the pictures, write the report."""
-    weights = transferred.keep(run, task, start, videos, fitted.step)
+    weights = transferred.keep(run, task, start, train, fitted.step)
     transferred.write_predictions(run.path / "predictions.csv", found)
-    rows = transferred.measure(task, start, videos, heldout, found, weights)
-    pictures = transferred.draw(run, task, found, videos.source.name)
+    rows = transferred.measure(task, start, train, heldout, found, weights)
+    pictures = transferred.draw(run, task, found, train.source.name)
     report = transferred.reported(
         run,
         task,
         rows,
         pictures,
-        notes=[
-            *findings.seen_before(start.backbone.trained_on, heldout.source),
-            *findings.shared_recordings(videos.source, heldout.source),
-        ],
+        notes=transferred.notes(task, start, train, heldout, fitted.step),
         weights=weights,
         cost=cost,
         command=shlex.join(run.info.command),
-        data=common.describe_both(videos, heldout),
-        left_out=[*videos.left_out, *heldout.left_out],
+        data=common.describe_both(train, heldout),
+        left_out=[*train.left_out, *heldout.left_out],
     )
     run.write_report(report)
     run.finish(step=fitted.step)
@@ -289,9 +259,9 @@ def _rehearse(resolved: Resolved, name: str | None) -> Outcome:
     hardware = choose(preset.machine.device, preset.train.precision)
     with Progress() as progress:
         start = load_start(preset, name, preset.seeds[0])
-        videos, heldout = _material(preset, start, progress)
-    task = task_of(preset)(preset, start.backbone, _answers(preset, videos.source), preset.seeds[0])
-    fit = _fit(task, start, None, videos, heldout, hardware, progress)
+        train, heldout = _material(preset, start, progress)
+    task = create(preset, start.backbone, train.source, preset.seeds[0])
+    fit = _fit(task, None, train, heldout, hardware, progress)
     trained = sum(p.numel() for p in task.parameters() if p.requires_grad)
     everything = sum(p.numel() for p in task.parameters())
     frozen = ", ".join(task.plain.frozen) or "none"
@@ -299,12 +269,12 @@ def _rehearse(resolved: Resolved, name: str | None) -> Outcome:
     where = runs_dir() / (name or _new_name(resolved))
     text = (
         f"from: {start.run} ({start.backbone.arch}, {start.subject})\n"
-        f"data: {len(videos.source)} training and {len(heldout.source)} test videos of "
-        f"{videos.source.name} ({heldout.source.split_rule}); "
-        f"{len(videos.left_out) + len(heldout.left_out)} left out\n"
+        f"data: {len(train.source)} training and {len(heldout.source)} test {task.many} of "
+        f"{train.source.name} ({heldout.source.split_rule}); "
+        f"{len(train.left_out) + len(heldout.left_out)} left out\n"
         f"task: {task.name}, {len(task.classes)} answers; {task.plain.describe()['head']}\n"
         f"network: {trained:,} of {everything:,} parameters are trained; frozen: {frozen}\n"
-        f"training: {fit.total} updates of {preset.train.batch_size} videos"
+        f"training: {fit.total} updates of {preset.train.batch_size} {task.many}"
         f"{f', {runs} times' if runs > 1 else ''}\n"
         f"machine: {preset.machine.devices} × {hardware.device}, precision {hardware.precision}\n"
         f"run: {where}{' (exists: it would go on)' if where.exists() else ''}"
@@ -312,8 +282,8 @@ def _rehearse(resolved: Resolved, name: str | None) -> Outcome:
     facts = {
         "from": start.run,
         "subject": start.subject,
-        "videos": len(videos.source),
-        "test_videos": len(heldout.source),
+        task.many: len(train.source),
+        f"test_{task.many}": len(heldout.source),
         "answers": list(task.classes),
         "parameters": everything,
         "trained_parameters": trained,

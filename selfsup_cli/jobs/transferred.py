@@ -9,11 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import nn
 
-from selfsup_cli.data.source import LeftOut
-from selfsup_cli.evaluation.clip_task import Answers, ClipTask
+from selfsup_cli.data.images import ImageSource
+from selfsup_cli.data.source import UNKNOWN, ClipSource, LeftOut
+from selfsup_cli.evaluation.classify import Marks, precisions
+from selfsup_cli.evaluation.clip_task import Answers
+from selfsup_cli.evaluation.task import Task
 from selfsup_cli.jobs import findings
-from selfsup_cli.jobs.common import Videos
+from selfsup_cli.jobs.common import Part
 from selfsup_cli.jobs.pretrain import training_curves
 from selfsup_cli.jobs.starting import Start
 from selfsup_cli.jobs.thesis import beside
@@ -23,19 +27,22 @@ from selfsup_cli.runs import atomic
 from selfsup_cli.runs import report as reports
 from selfsup_cli.runs.report import Finding, Measurement, Picture, ProtocolValue, Report
 from selfsup_cli.runs.run import Run
-from selfsup_cli.visualization import confusion, curves
+from selfsup_cli.visualization import bars, confusion, curves
 
 MODEL = "model.safetensors"
 
+_LEFT = 0.05
+"""Share of batch norm's statistics from before training that a reader is told of."""
 
-def keep(run: Run, task: ClipTask, start: Start, videos: Videos, steps: int) -> str:
+
+def keep(run: Run, task: Task, start: Start, train: Part, steps: int) -> str:
     """Write the network with its head, and its backbone alone; gives the former's SHA-256."""
     network = task.plain.eval()
     trained_on = {
         "method": f"transfer/{task.name}",
-        "data": videos.source.name,
-        "split": videos.source.split_rule,
-        "fingerprint": videos.source.fingerprint,
+        "data": train.source.name,
+        "split": train.source.split_rule,
+        "fingerprint": train.source.fingerprint,
         "from": start.run,
         "before": start.backbone.trained_on,
         "frozen": list(network.frozen),
@@ -43,17 +50,26 @@ def keep(run: Run, task: ClipTask, start: Start, videos: Videos, steps: int) -> 
         "run": run.name,
     }
     save_backbone(run.path / "backbone.safetensors", network.backbone, trained_on)
-    clips = {"resize": list(task.augment.resize_to_evaluate), "crop": task.augment.crop}
-    trained = Trained(
-        network, task.name, task.classes, clips | task.taken.model_dump(mode="json"), ""
-    )
+    trained = Trained(network, task.name, task.classes, task.facts, "")
     return save_classifier(run.path / MODEL, trained, trained_on)
 
 
-def write_predictions(path: Path, found: Answers) -> None:
-    """CSV with the columns id, label, prediction, confidence (0 … 1), in the order of the data."""
+def write_predictions(path: Path, found: Answers | Marks) -> None:
+    """CSV with the columns id, label, prediction, confidence (0 … 1), in the order of the data.
+
+    Of attributes: id, attribute, label (1, 0, or nothing where it is not known), score (0 … 1), a
+    row for each image and attribute.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
+    if isinstance(found, Marks):
+        writer.writerow(["id", "attribute", "label", "score"])
+        for identifier, truth, scores in zip(found.ids, found.truth, found.scores, strict=True):
+            for name, has, score in zip(found.attributes, truth, scores, strict=True):
+                label = "" if has == UNKNOWN else int(has)
+                writer.writerow([identifier, name, label, f"{score:.4f}"])
+        atomic.write_text(path, text.getvalue())
+        return
     writer.writerow(["id", "label", "prediction", "confidence"])
     given = found.predictions
     confidence = found.probabilities[np.arange(len(given)), given]
@@ -66,48 +82,46 @@ def write_predictions(path: Path, found: Answers) -> None:
 
 
 def measure(
-    task: ClipTask,
+    task: Task,
     start: Start,
-    videos: Videos,
-    heldout: Videos,
-    found: Answers,
+    train: Part,
+    heldout: Part,
+    found: Any,
     weights: str,
 ) -> list[Measurement]:
     """The task's numbers with their protocol, and those of the thesis beside them."""
     preset, network = task.preset, task.plain
-    optim, train = preset.optim, preset.train
+    optim, numerics = preset.optim, preset.train
     layer = network.backbone.embedding if network.head_spec.kind == "fc" else None
     protocol: dict[str, ProtocolValue] = {
         "start": f"{start.subject} ({start.run})" if start.parents else start.subject,
         "network": network.backbone.arch,
         **network.describe(),
         "frozen": ", ".join(network.frozen) or "nothing",
-        "training_videos": len(videos.source),
+        f"training_{task.many}": len(train.source),
         "fraction": preset.fraction,
-        "epochs": train.epochs,
-        "batch_size": train.batch_size,
+        "epochs": numerics.epochs,
+        "batch_size": numerics.batch_size,
         "optimiser": f"{optim.name}, {optim.schedule} to {optim.final_factor:g} of the rate",
         "lr": optim.lr,
         "weight_decay": optim.weight_decay,
-        "frames": network.backbone.input.frames,
-        "crop": f"centre {task.augment.crop} of "
-        f"{'×'.join(str(side) for side in task.augment.resize_to_evaluate)}",
+        **task.seen,
         "seed": task.seed,
         "weights": weights[:16],
     }
-    if train.max_steps is not None:
-        protocol["updates"] = train.max_steps
+    if numerics.max_steps is not None:
+        protocol["updates"] = numerics.max_steps
     about = {
         "subject": start.subject,
         "dataset": heldout.source.name,
-        "split": heldout.source.split_rule,
+        "split": train.source.split_rule,
         "layer": layer,
     }
     rows = task.measurements(found, about, protocol)
     return [_published(task, start, row) for row in rows]
 
 
-def _published(task: ClipTask, start: Start, row: Measurement) -> Measurement:
+def _published(task: Task, start: Start, row: Measurement) -> Measurement:
     epochs, network, backbone = task.preset.train.epochs, task.plain, start.backbone
     if task.name == "action":
         if network.frozen and network.head_spec.kind == "fc":
@@ -115,16 +129,28 @@ def _published(task: ClipTask, start: Start, row: Measurement) -> Measurement:
             return beside("frozen", row, backbone, layer=backbone.embedding, classifier=said)
         said = f"all layers fine-tuned for {epochs} epochs"
         return row if network.frozen else beside("finetune", row, backbone, classifier=said)
+    if task.name == "classify":
+        said = f"all layers fine-tuned for {epochs} epochs"
+        crops = str(row.protocol["test_crops"])
+        if network.frozen or network.head_spec.kind == "fc":
+            return row
+        return beside("classify", row, backbone, classifier=said, crops=crops)
     if task.name == "sync":
         said = str(row.protocol["offsets"])
         return beside("sync", row, backbone, layer=backbone.embedding, offsets=said)
     return beside("order", row, backbone, frames=str(row.protocol["frames"]))
 
 
-def draw(run: Run, task: ClipTask, found: Answers, dataset: str) -> list[Picture]:
-    """Curves, the confusion matrix, and how far delays were off."""
+def draw(run: Run, task: Task, found: Answers | Marks, dataset: str) -> list[Picture]:
+    """Curves, the confusion matrix, and how far delays were off; of attributes, their precision."""
     curves.draw(run.picture("curves.png"), training_curves(run.metrics()))
     pictures = [Picture(file="pictures/curves.png", caption="Training, and accuracy on the way.")]
+    if isinstance(found, Marks):
+        path = run.picture("attributes.png")
+        bars.attributes(path, precisions(found), _shares(found), title=f"{task.name}, {dataset}")
+        caption = "Average precision of each attribute; the line is what answers get that are the "
+        caption += "same for every image."
+        return [*pictures, Picture(file="pictures/attributes.png", caption=caption)]
     counts = np.zeros((len(found.classes),) * 2, dtype=np.int64)
     np.add.at(counts, (found.truth, found.predictions), 1)
     title = f"{task.name}, {dataset}"
@@ -141,9 +167,51 @@ def draw(run: Run, task: ClipTask, found: Answers, dataset: str) -> list[Picture
     return pictures
 
 
+def _shares(found: Marks) -> dict[str, float]:
+    """The share (0 … 1) of the images known to have or to lack an attribute that have it."""
+    out = {}
+    for a, name in enumerate(found.attributes):
+        known = found.truth[found.truth[:, a] != UNKNOWN, a]
+        out[name] = float(known.mean()) if len(known) else 0.0
+    return out
+
+
+def notes(task: Task, start: Start, train: Part, heldout: Part, steps: int) -> list[Finding]:
+    """What a reader of the numbers has to know besides."""
+    learned, source = train.source, heldout.source
+    found = findings.seen_before(start.backbone.trained_on, source)
+    if isinstance(source, ClipSource) and isinstance(learned, ClipSource):
+        return [*found, *findings.shared_recordings(learned, source)]
+    assert isinstance(source, ImageSource)  # noqa: S101 (there are two kinds)
+    assert isinstance(learned, ImageSource)  # noqa: S101
+    texts = [f"{source.name}: {note}" for note in source.notes]
+    size = task.plain.backbone.input.crop
+    shorter = np.concatenate([learned.sizes.min(1), source.sizes.min(1)])
+    if (small := int((shorter < size).sum())) > 0:
+        texts.append(
+            f"{small} of {len(shorter)} images are smaller than the crop of {size} pixels and are "
+            f"scaled up; a crop of {int(shorter.min())} fits into all of them"
+        )
+    share = 0.0 if start.parents else _left_of_statistics(task, steps)
+    if share > _LEFT:
+        texts.append(
+            f"{steps} updates are few for a network with random weights: the running statistics of "
+            f"batch norm, which are what is tested with, are {100 * share:.0f} % those from before "
+            "training; train for longer before comparing it"
+        )
+    return [*found, *(Finding(text=text, verdict="note") for text in texts)]
+
+
+def _left_of_statistics(task: Task, steps: int) -> float:
+    """Which share (0 … 1) of the statistics of trained batch norms is from before training."""
+    kinds = nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d
+    moved = [one.momentum for one in task.plain.modules() if isinstance(one, kinds)]
+    return max(((1 - one) ** steps for one in moved if one is not None), default=0.0)
+
+
 def reported(
     run: Run,
-    task: ClipTask,
+    task: Task,
     rows: list[Measurement],
     pictures: list[Picture],
     *,

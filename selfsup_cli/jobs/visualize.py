@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from selfsup_cli.config.image_pretrain import PretrainImages
 from selfsup_cli.config.presets import Resolved
 from selfsup_cli.config.video import PretrainVideo
 from selfsup_cli.data.loader import ClipDataset
 from selfsup_cli.data.source import ClipSource
 from selfsup_cli.engine.progress import Progress
-from selfsup_cli.errors import InputError
-from selfsup_cli.jobs import common
+from selfsup_cli.jobs import common, visualize_images
 from selfsup_cli.jobs.common import Outcome
 from selfsup_cli.methods import create, uses_labels
 from selfsup_cli.methods.pretext import UNASKED, VideoPretext
@@ -20,14 +20,13 @@ from selfsup_cli.visualization import sheets
 
 
 def pretext(resolved: Resolved, *, out: Path | None, count: int, quiet: bool = False) -> Outcome:
-    """Draw `count` videos as the network is fed them, transformed and augmented, into `out`."""
+    """Draw `count` videos or images as the network is fed them, transformed and augmented, into
+    `out`."""
     preset = resolved.preset
-    assert isinstance(preset, PretrainVideo)  # noqa: S101 (all methods so far)
-    path = out or Path("pretext.png")
-    if path.suffix.lower() != ".png":
-        raise InputError(f"--out {path}: the picture is a PNG; give it a name that ends in .png")
-    if not path.absolute().parent.is_dir():
-        raise InputError(f"--out {path}: there is no folder {path.absolute().parent}")
+    if isinstance(preset, PretrainImages):
+        return visualize_images.pretext(resolved, out=out, count=count, quiet=quiet)
+    assert isinstance(preset, PretrainVideo)  # noqa: S101 (there are two kinds)
+    path = visualize_images.checked(out or Path("pretext.png"))
     with Progress(quiet=quiet) as progress:
         videos = common.open_videos(
             preset.data,

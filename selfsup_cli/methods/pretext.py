@@ -29,17 +29,26 @@ class Recogniser(nn.Module):
     """A backbone and one linear layer, whose outputs are split into the logits of each question."""
 
     def __init__(
-        self, backbone: Backbone, questions: Questions, start: torch.Generator, *, xavier: bool
+        self,
+        backbone: Backbone,
+        questions: Questions,
+        start: torch.Generator,
+        *,
+        xavier: bool = False,
+        truncated: float | None = None,
     ) -> None:
         super().__init__()
         self.backbone = backbone
         self.sizes = {name: len(answers) for name, answers in questions.items()}
         outputs = sum(self.sizes.values())
-        self.head = LinearHead(backbone.out_features, outputs, xavier=xavier, generator=start)
+        self.head = LinearHead(
+            backbone.out_features, outputs, xavier=xavier, truncated=truncated, generator=start
+        )
 
-    def forward(self, clips: Tensor) -> dict[str, Tensor]:
-        """Clips float `[B, 3, T, H, W]` in [−1, 1] → logits `[B, answers]` of each question."""
-        logits = self.head(self.backbone(clips)).float()
+    def forward(self, inputs: Tensor) -> dict[str, Tensor]:
+        """Clips float `[B, 3, T, H, W]`, or images `[B, 3, H, W]`, in [−1, 1] → logits
+        `[B, answers]` of each question."""
+        logits = self.head(self.backbone(inputs)).float()
         return dict(zip(self.sizes, logits.split(list(self.sizes.values()), 1), strict=True))
 
 

@@ -73,14 +73,15 @@ class AlexNet(Backbone):
         truncated_normal(module.weight, sigma, g)
 
 
-def unpadded(backbone: Backbone, crop: int = 227) -> Backbone:
+def unpadded(backbone: Backbone, crop: int = 227, resize: int | None = None) -> Backbone:
     """A copy of an AlexNet's convolutions without padding, for larger crops, on the CPU.
 
-    Raises InputError for another network.
+    They are cut out of images of `resize` pixels (default: as many as the crop has). Raises
+    InputError for another network.
     """
     if backbone.arch != "alexnet":
         raise InputError(f"{backbone.arch} has only its own padding", kind="network")
-    size = {"padding": "valid", "crop": crop, "resize": (crop, crop)}
+    size = {"padding": "valid", "crop": crop, "resize": (resize or crop, resize or crop)}
     other = AlexNet(Spec.model_validate({**backbone.spec, **size})).allocate()
     state = backbone.state_dict()
     other.load_state_dict({name: state[name] for name in other.state_dict()})

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import torch
 import torch.nn.functional as F
-from annotated_types import Ge, Le
+from annotated_types import Ge, Gt, Le, Lt
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -17,6 +17,7 @@ from selfsup_cli.config.registry import FREEZES, unknown
 from selfsup_cli.errors import InputError
 from selfsup_cli.models.backbone import Backbone
 from selfsup_cli.models.heads import LinearHead
+from selfsup_cli.models.layers import truncated_normal
 from selfsup_cli.models.weights import (
     Sidecar,
     blank,
@@ -35,14 +36,18 @@ class HeadSpec(Model):
     which they see every cell, or with `pooling` "max" maxima: of 2×2×2 cells, as C3D's own do, and
     of 3×3 cells at stride 2 in images, as AlexNet's.
     `compared` clips are seen at a time; of two, the difference of their features is classified.
+    With `dropout` that share of the values is dropped in training before all layers but the first.
+    Weights are those of `LinearHead` for `xavier` and `truncated`.
     """
 
     kind: Literal["linear", "fc"]
-    outputs: int = Field(ge=2, le=1 << 20)
+    outputs: int = Field(ge=1, le=1 << 20)
     hidden: list[Annotated[int, Ge(1), Le(1 << 18)]] = Field([], max_length=8)
     compared: Literal[1, 2] = 1
     pooling: Literal["max", "none"] = "max"
     xavier: bool = False
+    truncated: Annotated[float, Gt(0)] | None = None
+    dropout: Annotated[float, Ge(0), Lt(1)] = 0.0
 
 
 class Classifier(nn.Module):
@@ -61,14 +66,22 @@ class Classifier(nn.Module):
             width = backbone.out_features
         else:
             width = convolutional_features(backbone, spec.pooling)
-            layers = []
+            layers: list[nn.Module] = []
             for units in spec.hidden:
-                layers.append(FullyConnected(width, units, generator))
+                layers.append(FullyConnected(width, units, generator, spec.truncated))
+                if spec.dropout:
+                    layers.append(nn.Dropout(spec.dropout))
                 width = units
             self.hidden = nn.Sequential(*layers)
             for module in backbone.parts(backbone.embedding)[1]:
                 module.requires_grad_(False)  # never run, so never trained
-        self.last = LinearHead(width, spec.outputs, xavier=spec.xavier, generator=generator)
+        self.last = LinearHead(
+            width,
+            spec.outputs,
+            xavier=spec.xavier,
+            truncated=spec.truncated,
+            generator=generator,
+        )
 
     def freeze(self, what: str) -> Classifier:
         """Keep layers as they are: `none`, `conv` (the convolutions) or a layer and all below it.
@@ -131,6 +144,8 @@ class Classifier(nn.Module):
         size = "3×3 cells at stride 2" if images else "2×2×2 cells"
         cells = f", maxima of {size}" if spec.pooling == "max" else ""
         where = f"{what}{self.backbone.embedding}{cells}"
+        if spec.dropout:
+            where += f", dropout {spec.dropout:g}"
         return {"head": f"{len(spec.hidden) + 1} fully connected layers ({sizes}) on {where}"}
 
 
@@ -138,12 +153,19 @@ class FullyConnected(nn.Module):
     """A fully connected layer, batch norm and ReLU, as in the thesis' C3D (section 5.2.3)."""
 
     def __init__(
-        self, in_features: int, out_features: int, generator: torch.Generator | None
+        self,
+        in_features: int,
+        out_features: int,
+        generator: torch.Generator | None,
+        truncated: float | None = None,
     ) -> None:
         super().__init__()
         self.linear = nn.Linear(in_features, out_features, bias=False, device="meta")
         self.linear.to_empty(device="cpu")
-        nn.init.xavier_uniform_(self.linear.weight, generator=generator)
+        if truncated is None:
+            nn.init.xavier_uniform_(self.linear.weight, generator=generator)
+        else:
+            truncated_normal(self.linear.weight, truncated, generator)
         self.norm = nn.BatchNorm1d(out_features, momentum=0.025, eps=1e-3)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -188,7 +210,7 @@ class _File(Sidecar):
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained `Classifier`: the task it does, its answers, how its clips were taken."""
+    """A trained `Classifier`: the task it does, its answers, how its clips or images were taken."""
 
     network: Classifier
     task: str

@@ -1,7 +1,8 @@
 """A backbone in the forms of other libraries, each compared with the original before it is given.
 
 Nothing here writes files: a form is the bytes of its file. They are loaded again by the library
-that is to read them, and what it computes from a few clips is held against the backbone itself.
+that is to read them, and what it computes from a few clips or images is held against the backbone
+itself.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import safetensors.torch
 import torch
@@ -18,10 +19,14 @@ from torch import Tensor, nn
 
 from selfsup_cli.errors import InputError, MachineError
 from selfsup_cli.models.backbone import Backbone, InputSpec
+from selfsup_cli.models.libraries import LIBRARIES
 from selfsup_cli.randomness import generator
 
-CLIPS = "clips"
-"""The name of the input: float32 `[B, 3, T, S, S]` in [-1, 1]."""
+if TYPE_CHECKING:
+    from selfsup_cli.config.registry import Kind
+
+CLIPS, IMAGES = "clips", "images"
+"""The name of the input: float32 `[B, 3, T, S, S]`, or `[B, 3, S, S]`, in [-1, 1]."""
 
 EMBEDDING, FORWARD = "embedding", "forward"
 OUTPUTS = (EMBEDDING, FORWARD)
@@ -30,16 +35,21 @@ OUTPUTS = (EMBEDDING, FORWARD)
 TOLERANCE = 1e-3
 """Largest difference that is arithmetic, as a share of the largest value."""
 
-COMPARED_ON = ("noise", "a gradient", "a moving square")
+COMPARED_ON: dict[Kind, tuple[str, ...]] = {
+    "video": ("noise", "a gradient", "a moving square"),
+    "image": ("noise", "a gradient", "a square"),
+}
+"""What a network of clips, or of images, is compared on."""
+
 ABOUT = "selfsup.json"
 """Name of the file inside a `.pt2` that says what the program is and eats."""
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far an output lies from the original: largest difference, and largest value of any clip.
+    """How far an output lies from the original: largest difference, and largest value of any input.
 
-    `shape` is that of the output for one clip.
+    `shape` is that of the output for one clip or image.
     """
 
     shape: tuple[int, ...]
@@ -59,38 +69,6 @@ class Form:
 # State dicts of other libraries
 
 
-@dataclass(frozen=True)
-class Library:
-    """Networks of another library that some backbones are.
-
-    `make` gives one by its name without classifier and without values, `code` is how a user makes
-    it, with `{arch}` for the name.
-    """
-
-    archs: tuple[str, ...]
-    make: Callable[[str], nn.Module]
-    code: str
-
-
-def _torchvision(arch: str) -> nn.Module:
-    from torchvision.models import video
-
-    # On `meta` its initialisation does not touch the global generator.
-    with torch.device("meta"):
-        network: nn.Module = getattr(video, arch)(weights=None)
-        network.fc = nn.Identity()
-    return network
-
-
-LIBRARIES: dict[str, Library] = {
-    "torchvision": Library(
-        archs=("r3d_18", "mc3_18", "r2plus1d_18"),
-        make=_torchvision,
-        code="torchvision.models.video.{arch}(weights=None) with fc = torch.nn.Identity()",
-    ),
-}
-
-
 def as_state_dict(backbone: Backbone, library: str, *, pickled: bool = False) -> Form:
     """The state dict that the library's own network loads with `strict=True`.
 
@@ -99,9 +77,13 @@ def as_state_dict(backbone: Backbone, library: str, *, pickled: bool = False) ->
     something else with these weights.
     """
     other = LIBRARIES[library]
-    if backbone.arch not in other.archs:
+    if not other.has(backbone.arch):
         raise ValueError(f"{library} has no network {backbone.arch}")
-    tensors = {name: value.detach().contiguous() for name, value in backbone.state_dict().items()}
+    prefix = other.prefix[backbone.input.kind]
+    tensors = {
+        name.removeprefix(prefix): value.detach().contiguous()
+        for name, value in backbone.state_dict().items()
+    }
     if pickled:
         buffer = io.BytesIO()
         torch.save(tensors, buffer)
@@ -110,11 +92,11 @@ def as_state_dict(backbone: Backbone, library: str, *, pickled: bool = False) ->
     else:
         data = safetensors.torch.save(tensors, metadata={"format": "pt"})
         loaded = safetensors.torch.load(data)
-    network = other.make(backbone.arch)
+    network = other.make(backbone)
     network.load_state_dict(loaded, strict=True, assign=True)
     network.eval()
     reader = f"{library} {_version(library)}"
-    found = _compare(backbone, [FORWARD], lambda clips: {FORWARD: network(clips)}, reader)
+    found = _compare(backbone, [FORWARD], lambda x: {FORWARD: network(x)}, reader)
     return Form(data, reader, found)
 
 
@@ -129,24 +111,41 @@ class _Taps(nn.Module):
         self.network = network
         self.outputs = tuple(outputs)
 
-    def forward(self, clips: Tensor) -> dict[str, Tensor]:
+    def found(self, x: Tensor) -> dict[str, Tensor]:
         network = self.network
         layers = {network.embedding if name == EMBEDDING else name for name in self.outputs}
         found: dict[str, Tensor] = {}
-        x = clips
-        for name in network.layers:
-            if layers <= found.keys():
-                break
-            x = found[name] = getattr(network, name)(x)
+        if not all(hasattr(network, name) for name in network.layers):
+            # Its layers are not its parts: what is asked for on the way, then all of it.
+            found = network.features(x, [name for name in network.layers if name in layers])
+            if FORWARD in self.outputs:
+                found[FORWARD] = network(x)
+        else:
+            for name in network.layers:
+                if layers <= found.keys():
+                    break
+                x = found[name] = getattr(network, name)(x)
+            if FORWARD in self.outputs:
+                found[FORWARD] = network.summarize(x)
         if EMBEDDING in self.outputs:
-            found[EMBEDDING] = found[network.embedding].mean((2, 3, 4))
-        if FORWARD in self.outputs:
-            found[FORWARD] = network.summarize(x)
+            one = found[network.embedding]
+            found[EMBEDDING] = one.mean(tuple(range(2, one.ndim)))
         return {name: found[name] for name in self.outputs}
 
 
+class _ClipTaps(_Taps):
+    def forward(self, clips: Tensor) -> dict[str, Tensor]:
+        return self.found(clips)
+
+
+class _ImageTaps(_Taps):
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        return self.found(self.network.arrange(images))
+
+
 def as_program(backbone: Backbone, outputs: Sequence[str], about: Mapping[str, Any]) -> Form:
-    """A `torch.export` program (`.pt2`) that maps clips to a dict of `outputs`, any batch size.
+    """A `torch.export` program (`.pt2`) that maps clips or images to a dict of `outputs`, in
+    batches of any size.
 
     `about` is stored in it as the JSON file `ABOUT`. The backbone must be in evaluation mode.
     Raises MachineError if the program computes something else.
@@ -160,7 +159,7 @@ def as_program(backbone: Backbone, outputs: Sequence[str], about: Mapping[str, A
 
 
 def as_onnx(backbone: Backbone, outputs: Sequence[str], about: Mapping[str, Any]) -> Form:
-    """An ONNX model with the input `CLIPS` and `outputs` by name, any batch size.
+    """An ONNX model with the input `CLIPS` or `IMAGES` and `outputs` by name, any batch size.
 
     `about` becomes its metadata, values that are not text as JSON. The backbone must be in
     evaluation mode. Needs onnx, onnxscript and onnxruntime. Raises MachineError if onnxruntime
@@ -172,7 +171,7 @@ def as_onnx(backbone: Backbone, outputs: Sequence[str], about: Mapping[str, Any]
     exported = torch.onnx.export(
         _traced(backbone, outputs),
         (),
-        input_names=[CLIPS],
+        input_names=[name_of_input(backbone)],
         output_names=list(outputs),
         dynamo=True,
         verbose=False,
@@ -188,8 +187,8 @@ def as_onnx(backbone: Backbone, outputs: Sequence[str], about: Mapping[str, Any]
     data = model.SerializeToString(deterministic=True)
     session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
 
-    def run(clips: Tensor) -> dict[str, Tensor]:
-        found = session.run(list(outputs), {CLIPS: clips.numpy()})
+    def run(x: Tensor) -> dict[str, Tensor]:
+        found = session.run(list(outputs), {name_of_input(backbone): x.numpy()})
         return {name: torch.from_numpy(one) for name, one in zip(outputs, found, strict=True)}
 
     reader = f"onnxruntime {onnxruntime.__version__}"
@@ -200,20 +199,25 @@ def _traced(backbone: Backbone, outputs: Sequence[str]) -> torch.export.Exported
     """The graph of a network in evaluation mode. It says nothing of this machine."""
     if backbone.training:
         raise ValueError("the backbone is in training mode")
-    spec = backbone.input
-    clips = torch.zeros(2, 3, spec.frames, spec.crop, spec.crop)
+    taps = _ClipTaps if backbone.input.kind == "video" else _ImageTaps
+    x = torch.zeros(2, *backbone.input.shape)
     batch = torch.export.Dim("batch", min=1)
     with torch.no_grad():
         program = torch.export.export(
-            _Taps(backbone, outputs), (clips,), dynamic_shapes={CLIPS: {0: batch}}
+            taps(backbone, outputs), (x,), dynamic_shapes={name_of_input(backbone): {0: batch}}
         )
-    # Otherwise the file holds the clips above, and where on this disk each line of code lies.
+    # Otherwise the file holds the input above, and where on this disk each line of code lies.
     program.example_inputs = None
     for module in program.graph_module.modules():
         if isinstance(module, torch.fx.GraphModule):
             for node in module.graph.nodes:
                 node.meta.pop("stack_trace", None)
     return program
+
+
+def name_of_input(backbone: Backbone) -> str:
+    """What the input of a graph is called."""
+    return CLIPS if backbone.input.kind == "video" else IMAGES
 
 
 def _name_the_batch(graph: Any) -> None:
@@ -225,6 +229,23 @@ def _name_the_batch(graph: Any) -> None:
 
 
 # The comparison
+
+
+def comparison_inputs(spec: InputSpec) -> Tensor:
+    """What `COMPARED_ON` names, float32 `[3, 3, T, S, S]` or `[3, 3, S, S]` in [-1, 1]."""
+    return comparison_clips(spec) if spec.kind == "video" else comparison_images(spec)
+
+
+def comparison_images(spec: InputSpec) -> Tensor:
+    """The images of `COMPARED_ON`, float32 `[3, 3, S, S]` in [-1, 1]."""
+    s = spec.crop
+    noise = torch.rand(3, s, s, generator=generator(0, "export", "noise")) * 2 - 1
+    ramp = torch.linspace(-1, 1, s)
+    down, across = ramp.view(s, 1).expand(s, s), ramp.view(1, s).expand(s, s)
+    gradient = torch.stack([down, across, -down])
+    square = torch.full((3, s, s), -1.0)
+    square[:, s // 4 : s // 2, s // 3 : s // 3 + s // 4] = 1
+    return torch.stack([noise, gradient, square])
 
 
 def comparison_clips(spec: InputSpec) -> Tensor:
@@ -251,10 +272,10 @@ def _compare(
     other: Callable[[Tensor], Mapping[str, Tensor]],
     reader: str,
 ) -> dict[str, Agreement]:
-    """Hold `other` against the backbone, for one clip and for several at once."""
-    clips = comparison_clips(backbone.input)
+    """Hold `other` against the backbone, for one clip or image and for several at once."""
+    inputs = comparison_inputs(backbone.input)
     found: dict[str, Agreement] = {}
-    for batch in (clips[:1], clips):
+    for batch in (inputs[:1], inputs):
         with torch.no_grad():
             ours, theirs = _original(backbone, outputs, batch), other(batch)
         for name in outputs:
@@ -288,13 +309,13 @@ def _agreement(name: str, ours: Tensor, theirs: Tensor, reader: str) -> Agreemen
     return Agreement(tuple(ours.shape[1:]), difference, largest)
 
 
-def _original(backbone: Backbone, outputs: Sequence[str], clips: Tensor) -> dict[str, Tensor]:
+def _original(backbone: Backbone, outputs: Sequence[str], x: Tensor) -> dict[str, Tensor]:
     layers = [name for name in outputs if name not in OUTPUTS]
-    found = backbone.features(clips, layers) if layers else {}
+    found = backbone.features(x, layers) if layers else {}
     if EMBEDDING in outputs:
-        found[EMBEDDING] = backbone.embed(clips)
+        found[EMBEDDING] = backbone.embed(x)
     if FORWARD in outputs:
-        found[FORWARD] = backbone(clips)
+        found[FORWARD] = backbone(x)
     return found
 
 

@@ -91,16 +91,25 @@ class TimmImage(Backbone):
         return self.layers.index(layer)
 
 
-def _made(spec: Spec) -> Any:
+def settings(spec: Spec) -> tuple[str, dict[str, Any]]:
+    """The name and the arguments with which timm makes the network.
+
+    Raises InputError for a name that timm does not have.
+    """
     name = spec.arch.removeprefix(TIMM)
     if not timm.is_model(name):
         close = get_close_matches(name, timm.list_models(), n=3)
         hint = f"; did you mean {' or '.join(TIMM + one for one in close)}?" if close else ""
         raise InputError(f"timm has no network '{name}'{hint}", kind="unknown-arch")
     given: dict[str, Any] = {"pretrained": False, "num_classes": 0}
-    settings = timm.get_pretrained_cfg(name)
-    if settings is not None and settings.fixed_input_size:
+    known = timm.get_pretrained_cfg(name)
+    if known is not None and known.fixed_input_size:
         given["img_size"] = spec.crop
+    return name, given
+
+
+def _made(spec: Spec) -> Any:
+    name, given = settings(spec)
     return timm.create_model(name, **given)
 
 

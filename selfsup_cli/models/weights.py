@@ -83,10 +83,13 @@ def save_backbone(path: Path | str, backbone: Backbone, trained_on: dict[str, An
 
 def write_weights(path: Path | str, network: nn.Module, facts: Mapping[str, Any]) -> str:
     """Write a network's weights, then a sidecar of `facts`; gives the SHA-256 of the weights."""
-    tensors = {
-        name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()
-    }
-    data = safetensors.torch.save(tensors, metadata={"format": "pt"})
+    return write_tensors(path, network.state_dict(), facts)
+
+
+def write_tensors(path: Path | str, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> str:
+    """Write tensors, then a sidecar of `facts`; gives the SHA-256 of the tensors."""
+    kept = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    data = safetensors.torch.save(kept, metadata={"format": "pt"})
     sha256 = write_bytes(path, data)
     weights = {"sha256": sha256, "bytes": len(data)}
     write_json(sidecar_path(path), sealed({**facts, "weights": weights}))

@@ -1,50 +1,39 @@
-"""What the thesis printed for video (chapter 5), and what of its protocol differs from a run's."""
+"""What the thesis printed, and what of its protocol differs from a run's; video (chapter 5)."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable
 from typing import TypedDict, Unpack
 
+from selfsup_cli.runs import published_images
+from selfsup_cli.runs.published_row import OURS, RANDOM, Fact, Row
 from selfsup_cli.runs.report import Published
 
-Fact = str | int | bool
-OURS = "Ours"
+__all__ = [
+    "NETWORKS",
+    "OURS",
+    "RANDOM",
+    "ROWS",
+    "SUPERVISED",
+    "Fact",
+    "Facts",
+    "Row",
+    "published",
+    "table",
+    "tabled",
+]
+
 SUPERVISED = "Action Labels"
 UCF, HMDB, KINETICS = "ucf101", "hmdb51", "kinetics"
-NETWORKS = {"c3d": "C3D", "r3d": "3D-ResNet18", "r2plus1d": "R(2+1)D"}
+NETWORKS = {
+    "c3d": "C3D",
+    "r3d": "3D-ResNet18",
+    "r2plus1d": "R(2+1)D",
+    "alexnet": "AlexNet",
+    "resnet34": "ResNet-34",
+}
 
-
-@dataclass(frozen=True)
-class Row:
-    """One printed number: which method, trained on what, measured how.
-
-    `conditions` are the facts of the protocol that a comparison has to share. `dataset` is where
-    it was measured, by its registered name.
-    """
-
-    table: str
-    method: str
-    task: str
-    dataset: str
-    metric: str
-    value: float
-    unit: str = "%"
-    network: str = "C3D"
-    trained_on: str = UCF
-    conditions: Mapping[str, Fact] = field(default_factory=dict)
-
-    @property
-    def where(self) -> str:
-        """Where it is printed, as said in reports."""
-        signal = self.conditions.get("transformations")
-        parts = [self.table, self.method if self.method != OURS else "", self.network]
-        parts += [f"trained on {self.trained_on}"] if self.trained_on else []
-        parts += [str(signal)] if signal else []
-        if self.conditions.get("speed_loss") is False:
-            parts.append("no speed loss")
-        return ", ".join(part for part in parts if part)
-
+_QUARTER_TURNS = {"rotate90", "rotate180", "rotate270"}
 
 _ALL_SPLITS = "mean of the three official splits"
 _FROZEN: dict[str, Fact] = {
@@ -218,7 +207,14 @@ def _still() -> Iterable[Row]:
             )
 
 
-ROWS: tuple[Row, ...] = (*_table_5_1(), *_table_5_2(), *_table_5_3(), *_table_5_4(), *_still())
+ROWS: tuple[Row, ...] = (
+    *published_images.rows(),
+    *_table_5_1(),
+    *_table_5_2(),
+    *_table_5_3(),
+    *_table_5_4(),
+    *_still(),
+)
 
 
 class Facts(TypedDict, total=False):
@@ -241,6 +237,9 @@ class Facts(TypedDict, total=False):
     standardised: bool
     offsets: str
     frames: str
+    crop: int
+    pooling: str
+    crops: str
 
 
 def published(
@@ -250,7 +249,8 @@ def published(
 
     Of several rows the one whose protocol is nearest to `facts` is taken, and `differs` names every
     condition that is not the same, so that nothing is compared in silence. Tasks: frozen, finetune,
-    sync, order, retrieve, still, moving. `method` is OURS, SUPERVISED or another of its tables.
+    sync, order, retrieve, still, moving, classify. `method` is OURS, SUPERVISED or another one of
+    its tables.
     """
     rows = [
         row
@@ -265,8 +265,18 @@ def published(
     return Published(value=row.value, where=row.where, comparable=not differs, differs=differs)
 
 
+def tabled(task: str, metric: str, dataset: str, condition: str) -> set[Fact]:
+    """Of which values of a condition (layers, say) the thesis prints numbers."""
+    return {
+        row.conditions[condition]
+        for row in ROWS
+        if (row.task, row.metric, row.dataset) == (task, metric, dataset)
+        and condition in row.conditions
+    }
+
+
 def table(number: str) -> list[Row]:
-    """The rows of a table ("5.1" … "5.4"), in the order in which they are printed."""
+    """The rows of a table ("4.1" … "5.4"), in the order in which they are printed."""
     return [row for row in ROWS if row.table == f"thesis table {number}"]
 
 
@@ -286,9 +296,12 @@ def _differences(row: Row, facts: Facts) -> list[str]:
 
 
 def _signal(kinds: Collection[str]) -> str:
-    order = ["speed", "random", "periodic", "warp"]
+    order = ["speed", "random", "periodic", "rotation", "warp", "LCI"]
+    named = {"LCI" if kind == "lci" else kind for kind in kinds} - {"identity"}
+    if named >= _QUARTER_TURNS:
+        named = (named - _QUARTER_TURNS) | {"rotation"}
     return " + ".join(
-        sorted(kinds, key=lambda kind: (kind not in order, [*order, kind].index(kind)))
+        sorted(named, key=lambda kind: (kind not in order, [*order, kind].index(kind), kind))
     )
 
 

@@ -19,7 +19,7 @@ from selfsup_cli.runs.text import plain
 LONGEST_LIST = 6
 # What came out along the way is no part of how a number was measured: columns of their own.
 FOUND = {"training_accuracy": "training", "validation_accuracy": "validation"}
-PER_CLASS = "per_class"
+PER_CLASS = ("per_class", "per_attribute")
 
 # A hash is told apart by its beginning; report.json has all of it.
 _HASH = re.compile("[0-9a-f]{40,}")
@@ -181,7 +181,7 @@ def protocol(m: Measurement) -> dict[str, ProtocolValue]:
     return {
         key: said
         for key, said in m.protocol.items()
-        if not (key in FOUND and _is_number(said)) and not (key == PER_CLASS and classes(m))
+        if not (key in FOUND and _is_number(said)) and not (key in PER_CLASS and classes(m))
     }
 
 
@@ -211,8 +211,8 @@ class ClassTable:
 
 
 def classes(m: Measurement) -> dict[str, float]:
-    """The accuracy of each class in %, where the protocol holds it as `name: 12.5 %`."""
-    listed = m.protocol.get(PER_CLASS)
+    """The number of each class or attribute in %, where the protocol has them: `name: 12.5 %`."""
+    listed = next((m.protocol[key] for key in PER_CLASS if key in m.protocol), None)
     if not isinstance(listed, list):
         return {}
     found = [_CLASS.fullmatch(item) if isinstance(item, str) else None for item in listed]

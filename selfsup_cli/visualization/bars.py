@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -46,11 +46,40 @@ def layers(path: Path, rows: Sequence[Measurement], *, title: str) -> None:
         axes.axhline(chances.pop(), color="#444444", linewidth=1, linestyle="--", label="chance")
     axes.set_xticks(range(len(names)), names, parse_math=False)
     axes.set_ylim(0, 100)
-    axes.set_ylabel("top-1 accuracy (%)")
+    axes.set_ylabel(" or ".join(dict.fromkeys(f"{row.metric} (%)" for row in rows)))
     axes.set_title(title, fontsize=11, parse_math=False)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     axes.legend(frameon=False, fontsize=9, loc="upper left", ncols=2)
+    _save(figure, path)
+
+
+def attributes(
+    path: Path, precisions: Mapping[str, float], shares: Mapping[str, float], *, title: str
+) -> None:
+    """Draw the average precision (0 … 1) of each attribute as a PNG, the best on top.
+
+    `shares` (0 … 1) say how many images have it, which is what the same answer for all would get.
+    """
+    names = sorted(precisions, key=lambda name: precisions[name])
+    figure = Figure(figsize=(6.4, 1.2 + 0.22 * len(names)), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    at = range(len(names))
+    axes.barh(at, [100 * precisions[name] for name in names], 0.72, color=_COLOURS[0])
+    low = [100 * shares[name] for name in names]
+    axes.vlines(low, [y - 0.36 for y in at], [y + 0.36 for y in at], color="#e0a458", linewidth=2)
+    axes.set_yticks(at, names, fontsize=8, parse_math=False)
+    axes.set_ylim(-0.6, len(names) - 0.4)
+    axes.set_xlim(0, 100)
+    axes.set_xlabel("average precision (%)")
+    axes.set_title(title, fontsize=11, parse_math=False)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    _save(figure, path)
+
+
+def _save(figure: Figure, path: Path) -> None:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
     atomic.write_bytes(path, buffer.getvalue())

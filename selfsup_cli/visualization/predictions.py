@@ -1,4 +1,4 @@
-"""A video and what a network takes it for."""
+"""A video or image and what a network takes it for."""
 
 from __future__ import annotations
 
@@ -33,12 +33,13 @@ def annotated(
     name: str,
     frame_height: int = 150,
 ) -> None:
-    """Write a PNG: frames of a video, uint8 [3, T, H, W], over its likeliest classes.
+    """Write a PNG: frames of a video, uint8 [3, T, H, W], or an image, over its likeliest classes.
 
-    `numbers` are the frames' indices in the video, `answers` (class, probability) in falling order.
+    `numbers` are the frames' indices in the video, none of an image; `answers` (class, probability)
+    in falling order.
     """
     wide = scaled_width(frames, frame_height)
-    width = max(2 * MARGIN + len(numbers) * (wide + GAP) - GAP, 480)
+    width = max(2 * MARGIN + frames.shape[1] * (wide + GAP) - GAP, 480)
     height = 40 + frame_height + 30 + 26 * len(answers) + 16
     sheet = Image.new("RGB", (width, height), PAPER)
     draw = ImageDraw.Draw(sheet)
@@ -46,7 +47,8 @@ def annotated(
     for t, image in enumerate(images(frames, frame_height)):
         x = MARGIN + t * (wide + GAP)
         sheet.paste(image, (x, 36))
-        write(draw, (x + wide // 2, 38 + frame_height), str(numbers[t]), 12, GREY, anchor="ma")
+        if numbers:
+            write(draw, (x + wide // 2, 38 + frame_height), str(numbers[t]), 12, GREY, anchor="ma")
     top = 40 + frame_height + 26
     label, full = 220, width - 2 * MARGIN - 220 - 60
     for row, (answer, share) in enumerate(answers):

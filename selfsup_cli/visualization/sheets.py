@@ -142,7 +142,7 @@ def retrieval_sheet(
         draw.line((rule, 64, rule, y - 16), RULE, 1)
     if labelled:
         for x, hit, said in ((MARGIN, True, "same class"), (MARGIN + 130, False, "other class")):
-            _mark(draw, x + 9, y + 9, hit)
+            mark(draw, x + 9, y + 9, hit)
             write(draw, (x + 24, y + 1), said, 13)
         y += 30
     for number, said in enumerate(notes):
@@ -177,7 +177,7 @@ def _shot(
         sheet.paste(image, (at, y))
         at += image.width + GAP
     if hit is not None:
-        _mark(draw, x + strip - 8, y + 8, hit)
+        mark(draw, x + strip - 8, y + 8, hit)
     score = "" if shot.score is None else f"{shot.score:.2f}"
     if score:
         write(draw, (x + strip, y + height + 9), score, 12, GREY, anchor="ra")
@@ -189,7 +189,7 @@ def _shot(
         write(draw, (x, y + height + 9), shot.name, 11, GREY, room=room)
 
 
-def _mark(draw: ImageDraw.ImageDraw, x: int, y: int, hit: bool) -> None:
+def mark(draw: ImageDraw.ImageDraw, x: int, y: int, hit: bool) -> None:
     """A disc around (x, y) with a tick (hit) or a cross (miss)."""
     draw.ellipse((x - 10, y - 10, x + 10, y + 10), HIT if hit else MISS, PAPER, 2)
     if hit:

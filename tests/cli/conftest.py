@@ -94,6 +94,7 @@ def jobs(monkeypatch: pytest.MonkeyPatch) -> FakeJobs:
     for name, function in (
         ("pretrain", "pretrain"),
         ("probe", "probe"),
+        ("probe_images", "probe_images"),
         ("retrieve", "retrieve"),
         ("visualize", "pretext"),
         ("visualize_guided", "guided_backprop"),

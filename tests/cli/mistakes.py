@@ -27,6 +27,7 @@ from selfsup_cli.config.document import write
 from selfsup_cli.config.jobs import JOBS
 from selfsup_cli.config.options import Option, options_of
 from selfsup_cli.config.presets import list_presets, resolve
+from selfsup_cli.config.registry import PAIRS
 from selfsup_cli.config.schema import schema
 
 VALIDATOR = jsonschema.Draft7Validator(schema())
@@ -297,7 +298,7 @@ class Generator:
         name = self.draw.choice([name for name in names if name not in here])
         one = self.draw.choice(self.presets)
         command = job_command(one.job, one.path)
-        known = {spelling for node in NODES if node.path == tuple(one.job.split("/"))
+        known = {spelling for node in NODES if node.path == command_of(one.job)
                  for flag in node.flags for spelling in flag.spellings}  # fmt: skip
         flags = [flag for flag in ("--data", "--from", "--init", "--run") if flag in known]
         if not flags or self.draw.random() < 0.4:
@@ -346,9 +347,15 @@ class Generator:
 
 def job_command(job: str, preset: Path) -> list[str]:
     """The command line of a job with that preset, which does nothing if it can be told to."""
-    node = next(node for node in NODES if node.path == tuple(job.split("/")))
+    node = next(node for node in NODES if node.path == command_of(job))
     dry = any("--dry-run" in flag.spellings for flag in node.flags)
     return [*node.path, "--preset", str(preset), *(["--dry-run"] if dry else [])]
+
+
+def command_of(job: str) -> tuple[str, ...]:
+    """The words of the command that does a job; one command may do two."""
+    both = {images: videos for videos, images in PAIRS.items()}
+    return tuple(both.get(job, job).split("/"))
 
 
 def wrong(data: Any) -> bool:

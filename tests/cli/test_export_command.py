@@ -101,8 +101,12 @@ def test_what_is_shown_gives_the_same_features_without_us(
     for form in ("onnx", "program"):
         told = selfsup("export", form, "--from", "first", "--layer", "embedding,conv3")
         assert told.status == 0, told.err
+    photos = build("resnet18", crop=64, seed=0).eval()
+    finished("photos", photos)
+    assert selfsup("export", "torchvision", "--from", "photos").status == 0
     page = (ROOT / "docs" / "export.md").read_text()
-    graphs, table = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    graphs, of_images, table = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    of_images += "numpy.savez('photos.npz', images=images, features=features)\n"
     sets = ("--set", "data.test_share=0.5", "--workers", "0")
     told = selfsup("export", "embeddings", "--data", "actions", "--out", "features.h5", *sets)
     assert told.status == 0, told.err
@@ -111,7 +115,7 @@ def test_what_is_shown_gives_the_same_features_without_us(
     assert code.count("112, 112") == 1
     code = code.replace("112, 112", "32, 32")
     code += "import numpy\nnumpy.savez('found.npz', clips=clips, mine=features, onnx=embedding)\n"
-    (tmp_path / "script.py").write_text(STRANGER + code + graphs + table)
+    (tmp_path / "script.py").write_text(STRANGER + code + graphs + of_images + table)
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, "script.py"], env=environment, cwd=tmp_path, capture_output=True, text=True
@@ -126,6 +130,10 @@ def test_what_is_shown_gives_the_same_features_without_us(
     assert wanted.std() > 0.01
     for name in ("mine", "onnx"):
         torch.testing.assert_close(torch.from_numpy(found[name]), wanted, rtol=1e-4, atol=1e-5)
+    seen = np.load(tmp_path / "photos.npz")
+    with torch.inference_mode():
+        again = photos((torch.from_numpy(seen["images"]) / 255 - 0.5) / 0.5)
+    torch.testing.assert_close(torch.from_numpy(seen["features"]), again, rtol=1e-4, atol=1e-5)
 
 
 def test_the_path_is_the_last_line_and_nothing_else_is_on_stdout(
@@ -196,10 +204,14 @@ def test_a_missing_extra_is_the_machines_fault(
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("", "missing format; known are: safetensors, torchvision, onnx, program, embeddings"),
+        (
+            "",
+            "missing format; known are: safetensors, torchvision, timm, onnx, program, embeddings",
+        ),
         ("onxx", "unknown format 'onxx' (did you mean 'onnx'?)"),
         ("torchscript", "unknown format 'torchscript'"),
-        ("timm", "unknown format 'timm'"),
+        ("timmm", "unknown format 'timmm' (did you mean 'timm'?)"),
+        ("timm --from FILE", "timm has no network c3d, only those that are called timm/NAME"),
         ("safetensors --layer conv1", "unknown option '--layer'"),
         ("onnx --layers conv1", "unknown option '--layers' (did you mean '--layer'?)"),
         ("onnx --from nobody", "there is no run 'nobody'"),
@@ -208,8 +220,8 @@ def test_a_missing_extra_is_the_machines_fault(
         ("program --from FILE --out m.pt", "--out m.pt: give it a name that ends in .pt2"),
         (
             "torchvision --from FILE",
-            "small: torchvision has no network c3d, only r3d_18, mc3_18, r2plus1d_18; "
-            "export it as safetensors, onnx or program",
+            "small: torchvision has no network c3d, only r3d_18, mc3_18, r2plus1d_18, resnet18, "
+            "resnet34, resnet50; export it as safetensors, onnx or program",
         ),
         ("safetensors --from torn.safetensors", "torn.safetensors is not a safetensors file"),
         ("embeddings --data motion --layer conv6", "unknown layer 'conv6'"),

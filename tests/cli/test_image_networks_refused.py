@@ -39,7 +39,6 @@ def test_pretraining_on_videos_takes_only_networks_of_videos(
     ["transfer", "action", "--data", "motion", "--init"],
     ["visualize", "guided-backprop", "--data", "motion", "--out", "picture.png", "--from"],
     ["export", "embeddings", "--data", "motion", "--out", "table.h5", "--from"],
-    ["export", "safetensors", "--out", "copy.safetensors", "--from"],
 ], ids=lambda command: " ".join(command[:2]))  # fmt: skip
 def test_weights_of_an_image_network_are_refused(
     command: list[str], weights: str, selfsup: Callable[..., Said], tmp_path: Path,

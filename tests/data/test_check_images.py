@@ -14,13 +14,13 @@ from test_shards import samples, shard
 from selfsup_cli.config.blocks import VideoData
 from selfsup_cli.config.images import ImageData
 from selfsup_cli.data.check import Checked, Leak
-from selfsup_cli.data.check_images import check_images, is_images
+from selfsup_cli.data.check_images import check_images, is_images, is_stored
 from selfsup_cli.errors import InputError
 from selfsup_cli.jobs import data as job
 
 
 def looked_at(source: Path | str, workers: int = 0, **data: str) -> Checked:
-    assert is_images(str(source))
+    assert is_stored(str(source))
     return check_images(ImageData(source=str(source), **data), workers=workers)
 
 
@@ -61,11 +61,32 @@ def test_arrays_and_copies_in_train_and_test(tmp_path: Path) -> None:
 
 
 def test_what_is_not_checked_this_way(tmp_path: Path, data_dir: Path) -> None:
-    for source in (data_dir / "photos", data_dir / "actions", "motion", "ucf101", None):
-        assert not is_images(None if source is None else str(source))
-    assert is_images("celeba")
+    for source in (data_dir / "photos", data_dir / "actions", "motion", "ucf101"):
+        assert not is_stored(str(source))
+    assert is_stored("celeba")
     with pytest.raises(InputError, match="scenes is rendered"):
         looked_at("scenes")
+
+
+def test_what_is_taken_for_images(tmp_path: Path, data_dir: Path) -> None:
+    put(tmp_path, "one.jpg")
+    (tmp_path / "images.csv").write_text("path,label\none.JPG,a\n")
+    (tmp_path / "videos.csv").write_text("path,label\none.mp4,a\n")
+    (tmp_path / "none.csv").write_text("path,label\n")
+    (tmp_path / "other.csv").write_text("name\none.jpg\n")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "one.txt").touch()
+    images = ("photos", "cifar10-folder", "cifar10.npz", "voc-mini", "faces")
+    for source in (*(data_dir / name for name in images), tmp_path / "images.csv",
+                   tmp_path / "one.jpg", "celeba", "scenes"):  # fmt: skip
+        assert is_images(str(source)), source
+    # In a folder of both, the videos are what it is for.
+    videos = ("actions", "broken", "actions/clips.csv")
+    others = ("videos.csv", "none.csv", "other.csv", "empty", "notes", "nowhere", "one.jpg/x")
+    for source in (*(data_dir / name for name in videos), *(tmp_path / name for name in others),
+                   "motion", "ucf101", "", "z" * 300, "a\0b", "~nobody/x", None):  # fmt: skip
+        assert not is_images(None if source is None else str(source)), source
 
 
 def test_the_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,8 +94,37 @@ def test_the_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shard(tmp_path / "a.tar", [*samples(0, 3), ("bad.jpg", b"x")])
     outcome = job.check(VideoData(source=str(tmp_path / "a.tar")), workers=0, quiet=True)
     assert outcome.data["counts"] == {"image": {"files": 4, "sound": 3, "unusual": 3, "bad": 1}}
-    assert outcome.data["sizes"] == {"32×24": 3}
+    sides = [outcome.data["images"][name]["median"] for name in ("shorter_side", "longer_side")]
+    assert sides == [24, 32]
+    assert outcome.data["images"]["sizes"] == {"32×24": 3}
+    assert outcome.data["images"]["formats"] == {"JPEG": 3}
+    assert (outcome.data["clips"], outcome.data["sizes"]) == (None, {})
     # What it writes makes the data usable.
     source = ImageData(source=str(tmp_path / "a.tar"), quarantine="quarantine.jsonl")
     again = check_images(source, workers=0)
     assert again.bad() == []
+
+
+def test_a_folder_is_divided_by_the_lists_that_it_brings_along(tmp_path: Path) -> None:
+    names = [f"{i}.jpg" for i in range(6)]
+    put(tmp_path / "JPEGImages", *names)
+    lists = tmp_path / "ImageSets" / "Main"
+    lists.mkdir(parents=True)
+    (tmp_path / "Annotations").mkdir()
+    (lists / "train.txt").write_text("0\n1\n2\n4\n")
+    (lists / "val.txt").write_text("3\n")
+    found = checked(tmp_path)
+    assert (found.rule, found.parts) == ("lists train and val", {"train": 4, "test": 1})
+    assert len(found.verdicts) == 6
+
+
+def test_a_fold_is_looked_at_if_it_is_asked_for(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(0, 256, (4, 4, 4, 3), dtype=np.uint8)
+    np.savez(tmp_path / "a.npz", x=values)
+    for split in (1, 2):
+        data = VideoData(source=str(tmp_path / "a.npz"), split=split)
+        if split == 1:
+            assert job.check(data, workers=0, quiet=True).data["split"]["train"] == 3
+            continue
+        with pytest.raises(InputError, match="split 2 does not exist"):
+            job.check(data, workers=0, quiet=True)

@@ -1,9 +1,10 @@
 """A small pretraining in processes that can be told when to die.
 
-`python pretraining.py RUN WORKERS [STEP:WHERE …]` pretrains on a handful of built-in videos, once
-for each STEP:WHERE and then once more to the end. In each of the former the process kills itself
-with SIGKILL in that step: before the update (`update`), or inside the checkpoint that follows it
-(`checkpoint`). The processes are forked from one that has imported everything and run nothing.
+`python pretraining.py METHOD RUN WORKERS [STEP:WHERE …]` pretrains on a handful of built-in videos
+or images, once for each STEP:WHERE and then once more to the end. In each of the former the process
+kills itself with SIGKILL in that step: before the update (`update`), or inside the checkpoint that
+follows it (`checkpoint`). The processes are forked from one that has imported everything and run
+nothing.
 """
 
 from __future__ import annotations
@@ -12,52 +13,71 @@ import os
 import signal
 import sys
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from selfsup_cli.config.presets import Resolved, resolve
 
 SETTINGS = (
+    "train.epochs=3",
+    "train.batch_size=6",
+    "train.checkpoint_steps=2",
+    "monitor.every_epochs=1",
+)
+VIDEOS = (
     "data.motion.videos=24",
     "data.motion.test_videos=8",
     "data.motion.side=32",
     "network.width=0.125",
     "augment.resize=[32, 32]",
     "augment.crop=32",
-    "train.epochs=3",
-    "train.batch_size=6",
-    "train.checkpoint_steps=2",
-    "monitor.every_epochs=1",
     "monitor.videos=8",
     "monitor.draws=1",
     "monitor.knn_videos=8",
 )
+IMAGES = (
+    "data.scenes.images=24",
+    "data.scenes.test_images=8",
+    "network.width=0.0625",
+    "framing.shorter=40",
+    "framing.canvas=36",
+    "framing.crop=32",
+    "framing.jitter=2",
+    "lci.patch=16",
+    "lci.layers=3",
+    "lci.width=0.1",
+    "monitor.images=8",
+    "monitor.knn_images=8",
+    "shortcuts.on=false",
+)
+DATA = {"temporal": ("motion", VIDEOS), "transformations": ("scenes", IMAGES)}
 STEPS = 12
 
 
-def preset(workers: int, *more: str) -> Resolved:
+def preset(workers: int, *more: str, method: str = "temporal") -> Resolved:
     """The preset of that small pretraining."""
-    sets = [*SETTINGS, f"machine.workers={workers}", *more]
-    return resolve("pretrain/temporal", options={"data.source": "motion"}, sets=sets, env={})
+    source, own = DATA[method]
+    sets = [*SETTINGS, *own, f"machine.workers={workers}", *more]
+    return resolve(f"pretrain/{method}", options={"data.source": source}, sets=sets, env={})
 
 
 def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def arm(step: int, where: str) -> None:
+def arm(step: int, where: str, method: str) -> None:
     """Make the job die in that step."""
     if where == "update":
-        from selfsup_cli.methods.temporal import Temporal
+        trained = import_module(f"selfsup_cli.methods.{method}").METHOD
+        whole = trained.step
 
-        whole = Temporal.step
-
-        def fatal(self: Temporal, batch: dict[str, Any], update: Any) -> Any:
+        def fatal(self: Any, batch: dict[str, Any], update: Any) -> Any:
             if update.step == step:
                 die()
             return whole(self, batch, update)
 
-        Temporal.step = fatal  # type: ignore[method-assign]
+        trained.step = fatal
         return
     from selfsup_cli.engine import checkpoints
 
@@ -75,14 +95,14 @@ def arm(step: int, where: str) -> None:
 def main() -> None:
     from selfsup_cli.jobs.pretrain import pretrain
 
-    name, workers, *kills = sys.argv[1:]
+    method, name, workers, *kills = sys.argv[1:]
     for kill in [*kills, ""]:
         child = os.fork()
         if child == 0:
             if kill:
                 step, where = kill.split(":")
-                arm(int(step), where)
-            pretrain(preset(int(workers)), run=name, command=["test"], quiet=True)
+                arm(int(step), where, method)
+            pretrain(preset(int(workers), method=method), run=name, command=["test"], quiet=True)
             os._exit(0)
         _, status = os.waitpid(child, 0)
         expected = -signal.SIGKILL if kill else 0

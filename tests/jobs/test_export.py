@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from selfsup_cli.jobs import export as job
 from selfsup_cli.jobs.export import export
 from selfsup_cli.models import Backbone, build, load_backbone, save_backbone, sidecar_path
 from selfsup_cli.models import export as forms
+from selfsup_cli.models.libraries import LIBRARIES
 from selfsup_cli.runs.atomic import file_sha256
 from selfsup_cli.runs.run import Run, runs_dir
 
@@ -141,7 +143,7 @@ def test_torchvision_loads_it_strictly(suffix: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("arch", [one for one in archs("video") if one not in THESIS])
 def test_what_is_called_torchvisions_is(arch: str) -> None:
-    assert arch in forms.LIBRARIES["torchvision"].archs
+    assert LIBRARIES["torchvision"].has(arch)
     assert hasattr(video, arch)
 
 
@@ -165,16 +167,16 @@ def test_another_network_is_found_out_and_not_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     weights = saved(lived("r3d_18", crop=16), tmp_path / "w.safetensors")
-    other = forms.LIBRARIES["torchvision"]
+    other = LIBRARIES["torchvision"]
 
-    def shifted(arch: str) -> nn.Module:
-        network = other.make(arch)
+    def shifted(backbone: Backbone) -> nn.Module:
+        network = other.make(backbone)
         network.layer3[0].downsample[0].stride = (2, 2, 1)  # type: ignore[index,union-attr]
         network.layer3[0].conv1[0].stride = (2, 2, 1)  # type: ignore[index,union-attr]
         return network
 
-    changed = forms.Library(other.archs, shifted, other.code)
-    monkeypatch.setitem(forms.LIBRARIES, "torchvision", changed)
+    changed = replace(other, make=shifted)
+    monkeypatch.setitem(LIBRARIES, "torchvision", changed)
     out = tmp_path / "tv.safetensors"
     with pytest.raises(MachineError, match=r"forward differs by up to .*; nothing was written"):
         export("torchvision", weights, out=out)
@@ -210,7 +212,7 @@ def test_the_largest_difference_of_any_clip_is_stated() -> None:
 
 def test_clips_of_the_comparison_fill_the_range_and_differ() -> None:
     clips = forms.comparison_clips(lived("c3d", crop=32).input)
-    assert clips.shape == (len(forms.COMPARED_ON), 3, 16, 32, 32)
+    assert clips.shape == (len(forms.COMPARED_ON["video"]), 3, 16, 32, 32)
     assert (clips.amin((1, 2, 3, 4)) < -0.99).all()
     assert (clips.amax((1, 2, 3, 4)) > 0.99).all()
     moving = (clips[2].diff(dim=1) != 0).any()

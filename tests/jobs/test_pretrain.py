@@ -36,7 +36,7 @@ def run_script(*arguments: str, runs: Path) -> None:
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run as it comes out when nobody disturbs it."""
     runs = tmp_path_factory.mktemp("runs")
-    run_script("whole", "0", runs=runs)
+    run_script("temporal", "whole", "0", runs=runs)
     return runs / "whole"
 
 
@@ -67,7 +67,7 @@ def test_killed_at_five_random_steps_it_ends_the_same(
 ) -> None:
     steps = sorted(random.Random(workers).sample(range(1, STEPS), 5))
     kills = [f"{s}:{'checkpoint' if n == 2 else 'update'}" for n, s in enumerate(steps)]
-    run_script("killed", str(workers), *kills, runs=tmp_path)
+    run_script("temporal", "killed", str(workers), *kills, runs=tmp_path)
     killed = tmp_path / "killed"
     for name in ("metrics.jsonl", "backbone.safetensors"):
         assert (killed / name).read_bytes() == (uninterrupted / name).read_bytes(), (name, steps)

@@ -229,7 +229,7 @@ def test_data_root_holds_the_datasets() -> None:
 
 
 def test_data_is_not_for_the_paper_scale(tiny: str) -> None:
-    with pytest.raises(InputError, match="videos of your own are for smoke and small"):
+    with pytest.raises(InputError, match="data of your own is for smoke and small"):
         planned("table-5.1", "paper", data="motion")
     with pytest.raises(InputError, match="there is no such file or folder"):
         planned("table-5.1", "small", data="/nowhere/at all")

@@ -16,8 +16,9 @@ import pytest
 from selfsup_cli.__main__ import main
 from selfsup_cli.config.presets import resolve
 from selfsup_cli.errors import InputError, Stopped
+from selfsup_cli.jobs.few_labels import few
 from selfsup_cli.jobs.repeats import mean_of
-from selfsup_cli.jobs.transfer import few, transfer
+from selfsup_cli.jobs.transfer import transfer
 from selfsup_cli.models import build, load_backbone, save_backbone
 from selfsup_cli.models.classifier import load_classifier
 from selfsup_cli.runs.run import Run

@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from selfsup_cli.runs.published import OURS, ROWS, SUPERVISED, published, table
+from selfsup_cli.runs.published import OURS, RANDOM, ROWS, SUPERVISED, published, table, tabled
 
 FULL = ("speed", "random", "periodic", "warp")
 
@@ -21,6 +21,14 @@ def values(number: str, task: str, dataset: str, method: str = OURS) -> list[flo
 
 def test_tables_hold_every_printed_number() -> None:
     assert Counter(row.table for row in ROWS) == {
+        "thesis figure 4.1": 2,
+        "thesis table 4.1": 7,
+        "thesis table 4.2": 8 * 5,
+        "thesis table 4.3": 8 * 5,
+        "thesis table 4.4": 24,  # of 26 methods, those that were tried on classification
+        "thesis table 4.5": 20 * 5,
+        "thesis table 4.6": 21 * 5,
+        "thesis table 4.7": 10,
         "thesis table 5.1": 16 * 2,
         "thesis table 5.2": 23 * 2 - 1,
         "thesis table 5.3": 4 * 3,
@@ -43,6 +51,18 @@ def test_columns_add_up_to_those_of_the_page() -> None:
     assert sum(r.value for r in table("5.2") if r.dataset == "ucf101") == pytest.approx(1574.5)
     assert sum(r.value for r in table("5.2") if r.dataset == "hmdb51") == pytest.approx(784.1)
     assert sum(r.value for r in table("5.4")) == pytest.approx(1472.2)
+    layers = [f"conv{k}" for k in range(1, 6)]
+    for number, sums in {
+        "4.2": [457.0, 528.2, 534.0, 530.4, 525.1],
+        "4.3": [568.9, 581.6, 568.4, 556.3, 528.9],
+        "4.5": [353.4, 598.6, 717.7, 742.1, 709.6],
+        "4.6": [442.3, 641.5, 720.8, 726.2, 690.7],
+    }.items():
+        rows = table(number)
+        found = [sum(r.value for r in rows if r.conditions["layer"] == one) for one in layers]
+        assert found == pytest.approx(sums)
+    for number, total in {"4.1": 484.3, "4.4": 1582.6, "4.7": 794.8}.items():
+        assert sum(r.value for r in table(number)) == pytest.approx(total)
 
 
 def test_the_protocol_of_the_thesis_is_comparable() -> None:
@@ -149,3 +169,45 @@ def test_every_row_can_be_shown() -> None:
         assert found.differs
         assert ", ," not in row.where
         assert row.unit in ("%", "frames")
+
+
+def test_probes_of_images_find_the_row_of_their_transformations() -> None:
+    turns = ["rotate90", "rotate180", "rotate270"]
+    for kinds, value in (
+        (["identity", *turns], 70.1),
+        (["identity", "warp", *turns], 70.6),
+        (["lci", "identity"], 68.0),
+        (["identity", *turns, "warp", "lci"], 73.7),
+    ):
+        found = published(
+            "probe", "top-1 accuracy", "stl10", layer="conv5", transformations=kinds,
+            network="alexnet", trained_on="stl10", pretraining_epochs=200, crop=64,
+            split="official train and test", pooling="none", crops="single centre crop",
+            classifier="one linear layer trained for 700 epochs",
+        )  # fmt: skip
+        assert found is not None
+        assert (found.value, found.comparable) == (value, True), found.differs
+    other = published(
+        "probe", "top-1 accuracy", "stl10", layer="conv5", network="alexnet", trained_on="stl10",
+        transformations=["identity", "mirror", "rotate180"],
+    )  # fmt: skip
+    assert other is not None
+    assert any(
+        "rotate180 + mirror" in text or "mirror + rotate180" in text for text in other.differs
+    )
+
+
+def test_ten_crops_have_a_row_of_their_own() -> None:
+    for crops, value in (("single centre crop", 43.1), ("ten crops", 46.6)):
+        found = published(
+            "probe", "top-1 accuracy", "imagenet", layer="conv4", network="alexnet", crops=crops
+        )
+        assert found is not None
+        assert found.value == value
+    random = published("probe", "top-1 accuracy", "places", method=RANDOM, layer="conv1")
+    assert random is not None
+    assert random.value == 15.7
+    assert tabled("probe", "mean average precision", "celeba", "layer") == {
+        f"conv{k}" for k in range(1, 6)
+    }
+    assert tabled("probe", "top-1 accuracy", "scenes", "layer") == set()

@@ -1,0 +1,17 @@
+"""`selfsup shortcuts`."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from selfsup_cli.cli import work
+from selfsup_cli.cli.groups import command
+from selfsup_cli.config.jobs import JOBS
+
+
+def load() -> Any:
+    """The command."""
+    about = f"{JOBS['shortcuts'].__doc__}\n\n{work.DEFAULTS_NOTE}"
+    parse = work.parser("shortcuts", partial(work.do, "shortcuts"), (work.RUN, work.DRY_RUN))
+    return command(parse, "shortcuts", about)

@@ -1,0 +1,131 @@
+"""Predictions as they are written and told."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from selfsup_cli.data.source import LeftOut
+from selfsup_cli.runs import atomic
+
+Answer = tuple[str, float]
+"""A class or attribute and its probability (0 … 1)."""
+
+Bad = Callable[[str, str], None]
+"""Told of the id and the reason of what cannot be read."""
+
+_LISTED = 20
+_CLASSES, _ATTRIBUTES = 3, 8
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The classes, or attributes, of a video or image in falling order, or why there are none."""
+
+    id: str
+    ranked: tuple[Answer, ...] = ()
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """All predictions of a network: with `several`, each of `classes` is an attribute by itself."""
+
+    rows: Sequence[Prediction]
+    classes: Sequence[str]
+    several: bool
+    many: str
+
+    @classmethod
+    def of(
+        cls,
+        shares: np.ndarray,
+        ids: Sequence[str],
+        classes: Sequence[str],
+        bad: Sequence[LeftOut],
+        *,
+        several: bool,
+        many: str,
+    ) -> Predictions:
+        """The predictions for probabilities [N, C], by id; what was `bad` has none."""
+        unread = {one.id for one in bad}
+        rows = [Prediction(one.id, reason=one.reason) for one in bad]
+        for identifier, own in zip(ids, shares, strict=True):
+            if identifier not in unread:
+                order = np.argsort(-own, kind="stable")
+                ranked = tuple((classes[c], float(own[c])) for c in order)
+                rows.append(Prediction(identifier, ranked))
+        return cls(sorted(rows, key=lambda one: one.id), classes, several, many)
+
+    def shown(self, one: Prediction) -> list[Answer]:
+        """The answers that are told to a person: the likeliest classes, or attributes."""
+        return list(one.ranked[: _ATTRIBUTES if self.several else _CLASSES])
+
+    def as_data(self, one: Prediction, top: int) -> dict[str, Any]:
+        """A prediction as JSON has it; of classes `top` are told."""
+        if one.reason is not None:
+            return {"id": one.id, "problem": one.reason}
+        if self.several:
+            scores = {name: round(share, 4) for name, share in one.ranked}
+            return {
+                "id": one.id,
+                "has": [name for name, share in one.ranked if share >= 0.5],
+                "scores": {name: scores[name] for name in self.classes},
+            }
+        best = one.ranked[:top]
+        return {
+            "id": one.id,
+            "prediction": best[0][0],
+            "confidence": round(best[0][1], 4),
+            "top": {name: round(share, 4) for name, share in best},
+        }
+
+    def write(self, path: Path, name: str, top: int) -> None:
+        """Write them as the ending says: .json, or else CSV."""
+        if path.suffix.lower() == ".json":
+            content = {
+                "from": name,
+                "attributes" if self.several else "classes": list(self.classes),
+                "predictions": [self.as_data(one, top) for one in self.rows],
+            }
+            atomic.write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+            return
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        if self.several:
+            writer.writerow(["id", "attribute", "score", "problem"])
+            writer.writerows(row for one in self.rows for row in self._attributes(one))
+        else:
+            writer.writerow(["id", "prediction", "confidence", "problem"])
+            for one in self.rows:
+                best = one.ranked[0] if one.ranked else ("", None)
+                sure = "" if best[1] is None else f"{best[1]:.4f}"
+                writer.writerow([one.id, best[0], sure, one.reason or ""])
+        atomic.write_text(path, text.getvalue())
+
+    def _attributes(self, one: Prediction) -> list[list[str]]:
+        """The rows of one image; of one that cannot be read a single one."""
+        if one.reason is not None:
+            return [[one.id, "", "", one.reason]]
+        scores = dict(one.ranked)
+        return [[one.id, name, f"{scores[name]:.4f}", ""] for name in self.classes]
+
+    def said(self, bad: Sequence[LeftOut], target: Path) -> str:
+        """The same for a terminal, the file last."""
+        good = [one for one in self.rows if one.ranked]
+        lines = [
+            f"{one.id}: " + ", ".join(f"{name} {100 * s:.0f} %" for name, s in self.shown(one))
+            for one in good[:_LISTED]
+        ]
+        if len(good) > _LISTED:
+            lines.append(f"… and {len(good) - _LISTED} more")
+        lines += [f"cannot be read: {one.id}: {one.reason}" for one in bad]
+        lines.append(f"{len(good)} {self.many} labelled, {len(bad)} not read")
+        return "\n".join([*lines, str(target)])

@@ -1,0 +1,203 @@
+"""What differs between pretraining on videos and on images."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+
+from selfsup_cli.config.image_pretrain import PretrainImages
+from selfsup_cli.config.presets import Resolved
+from selfsup_cli.config.video import PretrainVideo
+from selfsup_cli.data.image_dataset import ImageDataset
+from selfsup_cli.data.loader import ClipDataset, SourceDataset
+from selfsup_cli.engine.devices import Hardware
+from selfsup_cli.engine.progress import Progress
+from selfsup_cli.engine.signals import StopFlag
+from selfsup_cli.evaluation.shortcut_scores import ShortcutReport
+from selfsup_cli.evaluation.shortcuts import detect
+from selfsup_cli.jobs import common, images
+from selfsup_cli.jobs.common import Part, Videos
+from selfsup_cli.jobs.images import Images
+from selfsup_cli.jobs.monitoring import ImageMonitoring, Monitoring, VideoMonitoring
+from selfsup_cli.jobs.visualize import pretext_sheet
+from selfsup_cli.jobs.visualize_images import pretext_sheet as image_sheet
+from selfsup_cli.methods import create, uses_labels
+from selfsup_cli.methods.image_pretext import ImagePretext
+from selfsup_cli.methods.pretext import VideoPretext
+
+log = logging.getLogger("selfsup")
+
+Pretext = VideoPretext | ImagePretext
+P = TypeVar("P", bound=Part)
+
+
+class Work(Protocol[P]):
+    """Pretraining on one kind of data.
+
+    `many` is what the data consists of, `inputs` what the network gets of it, `caption` says what
+    the sheet of examples shows.
+    """
+
+    many: str
+    inputs: str
+    caption: str
+
+    @property
+    def preset(self) -> PretrainVideo | PretrainImages:
+        """The job's preset."""
+        ...
+
+    def open(self, progress: Progress) -> tuple[P, P]:
+        """What to learn from and what is held out; without labels, but for a control."""
+        ...
+
+    def create(self, part: P) -> Pretext:
+        """The method, ready to be trained on a part."""
+        ...
+
+    def dataset(self, part: P) -> SourceDataset:
+        """The samples that the method is fed. After `create`."""
+        ...
+
+    def monitor(self, part: P, hardware: Hardware, progress: Progress) -> Monitoring:
+        """The checks on what is held out. After `create`."""
+        ...
+
+    def sheet(self, part: P, path: Path) -> None:
+        """Draw some examples of what the network is fed. After `create`."""
+        ...
+
+    def shortcuts(
+        self, train: P, heldout: P, hardware: Hardware, progress: Progress, stop: StopFlag
+    ) -> ShortcutReport | None:
+        """Whether local cues solve the task, where the preset asks. After training."""
+        ...
+
+    def found(self, part: P) -> str:
+        """How much data there is, in a phrase."""
+        ...
+
+
+def work_of(resolved: Resolved) -> Work[Any]:
+    """What a preset asks for."""
+    if isinstance(resolved.preset, PretrainImages):
+        return ImageWork(resolved.preset)
+    assert isinstance(resolved.preset, PretrainVideo)  # noqa: S101 (there are two kinds)
+    return VideoWork(resolved.preset)
+
+
+class VideoWork:
+    """Pretraining on videos."""
+
+    many = "videos"
+    inputs = "clips"
+    caption = "What the network is fed; each frame bears its index in the video."
+    method: VideoPretext
+
+    def __init__(self, preset: PretrainVideo) -> None:
+        self.preset: PretrainVideo = preset
+
+    def open(self, progress: Progress) -> tuple[Videos, Videos]:
+        return common.open_parts(
+            self.preset.data,
+            self.preset.machine,
+            progress,
+            labels=uses_labels(self.preset),
+            min_frames=self.preset.min_frames,
+        )
+
+    def create(self, part: Videos) -> VideoPretext:
+        self.method = create(self.preset, part.source.classes)
+        return self.method
+
+    def dataset(self, part: Videos) -> ClipDataset:
+        preset = self.preset
+        return ClipDataset(part.source, self.method.plan, preset.augment.resize, preset.train.seed)
+
+    def monitor(self, part: Videos, hardware: Hardware, progress: Progress) -> Monitoring:
+        return VideoMonitoring(self.method, part.source, hardware, progress)
+
+    def sheet(self, part: Videos, path: Path) -> None:
+        pretext_sheet(self.method, part.source, path, count=2)
+
+    def shortcuts(
+        self, train: Videos, heldout: Videos, hardware: Hardware, progress: Progress, stop: StopFlag
+    ) -> None:
+        return None
+
+    def found(self, part: Videos) -> str:
+        counts = np.asarray(part.source.num_frames)
+        return (
+            f"{len(part.source)} videos of {part.source.name} with {counts.min()} to "
+            f"{counts.max()} frames{_left_out(part)}"
+        )
+
+
+class ImageWork:
+    """Pretraining on images."""
+
+    many = "images"
+    inputs = "crops"
+    caption = "What the network is fed: images, each transformed in all ways."
+    method: ImagePretext
+
+    def __init__(self, preset: PretrainImages) -> None:
+        self.preset: PretrainImages = preset
+
+    def open(self, progress: Progress) -> tuple[Images, Images]:
+        preset = self.preset
+        parts = images.open_parts(preset.data, preset.machine, progress, labels=uses_labels(preset))
+        _tell_small(parts[0], preset.framing.shorter or preset.framing.canvas)
+        return parts
+
+    def create(self, part: Images) -> ImagePretext:
+        self.method = create(self.preset, part.source.classes)
+        return self.method
+
+    def dataset(self, part: Images) -> ImageDataset:
+        return ImageDataset(part.source, self.preset.train.seed, plan=self.method.plan)
+
+    def monitor(self, part: Images, hardware: Hardware, progress: Progress) -> Monitoring:
+        return ImageMonitoring(self.method, part.source, hardware, progress)
+
+    def sheet(self, part: Images, path: Path) -> None:
+        image_sheet(self.method, part.source, path, count=4)
+
+    def shortcuts(
+        self, train: Images, heldout: Images, hardware: Hardware, progress: Progress, stop: StopFlag
+    ) -> ShortcutReport | None:
+        settings = getattr(self.preset, "shortcuts", None)
+        if settings is None or not settings.on:
+            return None
+        return detect(self.method, train.source, heldout.source, hardware, settings, progress, stop)
+
+    def found(self, part: Images) -> str:
+        sizes = np.asarray(part.source.sizes).min(1)
+        return (
+            f"{len(part.source)} images of {part.source.name}, the shorter side {sizes.min()} to "
+            f"{sizes.max()} pixels{_left_out(part)}"
+        )
+
+
+def _tell_small(part: Images, side: int) -> None:
+    """Warn where most images would have to be enlarged: blurred ones teach less, and slower."""
+    shorter = np.asarray(part.source.sizes).min(1)
+    small = int((shorter < side).sum())
+    if 2 * small > len(shorter):
+        log.warning(
+            "%d of %d images of %s are smaller than the %d pixels of their shorter side that the "
+            "preset asks for, and are enlarged; the largest size that enlarges few of them is "
+            "--set framing.shorter=%d, with --canvas and --crop below it",
+            small,
+            len(shorter),
+            part.source.name,
+            side,
+            int(np.quantile(shorter, 0.1)),
+        )
+
+
+def _left_out(part: Part) -> str:
+    return f", {len(part.left_out)} left out" if part.left_out else ""

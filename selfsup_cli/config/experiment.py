@@ -50,6 +50,7 @@ class Printed(Model):
     task: str = field(..., "Task of the printed numbers.")
     metric: str = field(..., "Their metric.")
     dataset: str = field(..., "Where they were measured, by its registered name.")
+    layer: str | None = field(None, "Of which layer they are, where they are printed for several.")
 
 
 class Column(Model):

@@ -23,7 +23,7 @@ from selfsup_cli.errors import InputError, SelfsupError
 from selfsup_cli.jobs.reproduce_findings import findings
 from selfsup_cli.jobs.reproduce_plan import Given, Plan, Stage, plan
 from selfsup_cli.jobs.reproduce_stages import Failure, State, looks_done, run_stages, state
-from selfsup_cli.jobs.reproduce_table import Gathered, gather
+from selfsup_cli.jobs.reproduce_table import Gathered, gather, thesis_numbers
 from selfsup_cli.runs import atomic
 from selfsup_cli.runs import report as reports
 from selfsup_cli.runs.report import Finding, Picture, Report
@@ -102,6 +102,8 @@ def reproduce(
     if (done := _finished(laid, prints)) is not None:
         return done
     _require_data(name, laid, chosen)
+    # What is wrong in the file of an experiment is told before hours of work, not after.
+    thesis_numbers(experiment)
     states = {run: state(stage, laid.stages) for run, stage in laid.stages.items()}
     left = [stage for stage in chosen if not states[stage.run].done]
     log.info("%s: %d of %d stages are done", laid.name, _done(states), len(states))

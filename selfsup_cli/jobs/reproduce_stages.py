@@ -9,6 +9,7 @@ stage the seconds in which that is imported.
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import signal
 import subprocess
@@ -277,7 +278,15 @@ def _follow(parent: int) -> Callable[[], None] | None:
 
 
 def _weights(stage: Stage) -> str | None:
-    """Hash of the weights that a run has, as its report says."""
+    """Hash of the backbone that a run has, as its sidecar says, or else its report.
+
+    That of a transfer is about the whole network, head and all.
+    """
+    try:
+        sidecar = (stage.path / "backbone.safetensors.json").read_bytes()
+        return str(json.loads(sidecar)["weights"]["sha256"])
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
     try:
         report = Run.open(stage.path).report()
     except InputError:

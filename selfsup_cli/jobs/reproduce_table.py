@@ -65,6 +65,16 @@ def gather(plan: Plan, states: Mapping[str, State], failures: Mapping[str, Failu
     return Gathered(numbers, thesis, table)
 
 
+def thesis_numbers(experiment: Experiment) -> dict[tuple[str, str], published.Row]:
+    """What the thesis prints, by row and column. Raises InputError as `printed_row` does."""
+    return {
+        (row.key, column.key): printed
+        for row in experiment.rows
+        for column in experiment.columns
+        if (printed := printed_row(experiment, row, column)) is not None
+    }
+
+
 def printed_row(experiment: Experiment, row: Row, column: Column) -> published.Row | None:
     """The number that the thesis prints for a row and column; None if it prints none.
 
@@ -72,7 +82,7 @@ def printed_row(experiment: Experiment, row: Row, column: Column) -> published.R
     """
     if experiment.printed is None or row.printed is None or column.printed is None:
         return None
-    wanted = {**row.printed, **column.printed.model_dump()}
+    wanted = {**row.printed, **column.printed.model_dump(exclude_none=True)}
     fits = [
         one
         for one in published.ROWS
@@ -181,7 +191,8 @@ def _of_others(experiment: Experiment) -> Iterator[TableRow]:
         if one.table != experiment.printed or id(one) in shown:
             continue
         for column in experiment.columns:
-            wanted = {} if column.printed is None else column.printed.model_dump()
+            printed = column.printed
+            wanted = {} if printed is None else printed.model_dump(exclude_none=True)
             if wanted and all(fact(one, name) == value for name, value in wanted.items()):
                 trained = f", trained on {one.trained_on}" if one.trained_on else ""
                 label = f"{one.method}, {one.network}{trained}"

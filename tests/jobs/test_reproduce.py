@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from selfsup_cli.jobs import reproduce as job
 from selfsup_cli.jobs.reproduce_findings import findings, judge
 from selfsup_cli.jobs.reproduce_plan import Given, Plan, Stage, plan
 from selfsup_cli.jobs.reproduce_stages import state
-from selfsup_cli.jobs.reproduce_table import gather
+from selfsup_cli.jobs.reproduce_table import gather, thesis_numbers
 from selfsup_cli.runs import published
 from selfsup_cli.runs.report import Interval, Measurement, Published, Report, accuracy, now
 from selfsup_cli.runs.run import Run, runs_dir
@@ -354,6 +355,11 @@ def test_what_stands_in_the_way(tiny: str) -> None:
     assert problem is not None
     assert "started from other weights than run tiny.smoke.b.pretrain has now; remove " in problem
 
+    # Of a run whose report is about more than its backbone, the backbone counts.
+    sidecar = stale.path / "backbone.safetensors.json"
+    sidecar.write_text(json.dumps({"weights": {"sha256": "0" * 64}}), encoding="utf-8")
+    assert state(other["tiny.smoke.b.probe"], other).done
+
     # It was made with other settings.
     text = TINY.replace("train.max_steps: 2", "train.max_steps: 3")
     Path(tiny).write_text(text, encoding="utf-8")
@@ -454,8 +460,6 @@ def number(low: float, value: float, high: float, **more: Any) -> Measurement:
 
 
 def experiment(rule: str, better: str = "higher", more: str = "") -> Experiment:
-    import json
-
     from selfsup_cli.config.document import parse
 
     text = TINY[: TINY.index("findings:")].replace("head: Top", f"head: Top\n    better: {better}")
@@ -564,3 +568,49 @@ def test_the_thesis_own_numbers_are_held_to_the_same_sentence() -> None:
     assert said[1].endswith("the printed numbers lie so in 36 of 42")
     assert said[2].endswith("the printed numbers lie so in 5 of 8")
     assert all("cannot tell" in one for one in said)
+
+
+@pytest.mark.parametrize(
+    ("name", "count", "some"),
+    [
+        ("figure-4.1", 2, {("labels", "conv5"): 78.0, ("ours", "conv5"): 85.0}),
+        ("table-4.1", 7, {("patch-32", "conv5"): 61.2, ("baseline", "conv5"): 76.2}),
+        ("table-4.2", 40, {("random", "conv5"): 47.9, ("rot-warp-lci", "conv4"): 73.1}),
+        ("table-4.3", 40, {("rot", "conv5"): 62.1, ("lci", "conv1"): 71.3}),
+        ("table-4.5", 20, {("ours", "conv4"): 43.1, ("ours-ten-crops", "conv4"): 46.6}),
+        ("table-4.6", 20, {("labels", "conv5"): 38.7, ("ours", "conv1"): 24.1}),
+        ("table-4.7", 1, {("ours", "top-1"): 91.8}),
+        ("table-5.1", 32, {("speed", "ucf101"): 49.3}),
+        ("table-5.2", 14, {}),
+        ("table-5.3", 12, {}),
+        ("table-5.4", 5, {("temporal", "top-1"): 26.1}),
+    ],
+)
+def test_built_in_rows_stand_beside_the_numbers_of_their_page(
+    name: str, count: int, some: dict[tuple[str, str], float]
+) -> None:
+    found = thesis_numbers(experiment_files.load(name))
+    assert len(found) == count
+    assert {cell: found[cell].value for cell in some} == some
+
+
+NO_BETTER = "no_better: {pairs: [[a, b]], columns: [top], within: 2}"
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "better", "answer"),
+    [
+        (LOW, HIGH, "higher", "supported"),
+        (number(49, 50, 51.5), number(48.9, 50, 51), "higher", "supported"),
+        (number(49, 50, 52.5), number(48.9, 50, 51), "higher", "cannot tell"),
+        (MIDDLE, MIDDLE, "higher", "cannot tell"),  # wide intervals show nothing
+        (HIGH, LOW, "higher", "contradicted"),
+        (HIGH, LOW, "lower", "supported"),
+        (LOW, HIGH, "lower", "contradicted"),
+        (HIGH, None, "higher", "cannot tell"),
+    ],
+)
+def test_no_better(a: Measurement, b: Measurement | None, better: str, answer: str) -> None:
+    found = experiment(NO_BETTER, better)
+    numbers = {(k, "top"): m for k, m in (("a", a), ("b", b)) if m is not None}
+    assert judge(found, found.findings[0], numbers)[0] == answer

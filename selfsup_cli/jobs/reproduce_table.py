@@ -194,8 +194,8 @@ def _of_others(experiment: Experiment) -> Iterator[TableRow]:
             printed = column.printed
             wanted = {} if printed is None else printed.model_dump(exclude_none=True)
             if wanted and all(fact(one, name) == value for name, value in wanted.items()):
-                trained = f", trained on {one.trained_on}" if one.trained_on else ""
-                label = f"{one.method}, {one.network}{trained}"
+                trained = f"trained on {one.trained_on}" if one.trained_on else ""
+                label = ", ".join(filter(None, (one.method, one.network, trained)))
                 rows.setdefault(label, {})[column.key] = one.value
     for label, values in rows.items():
         cells = [TableCell(printed=values.get(column.key)) for column in experiment.columns]

@@ -191,8 +191,8 @@ def _of_others(experiment: Experiment) -> Iterator[TableRow]:
         if one.table != experiment.printed or id(one) in shown:
             continue
         for column in experiment.columns:
-            printed = column.printed
-            wanted = {} if printed is None else printed.model_dump(exclude_none=True)
+            kept = column.printed
+            wanted = {} if kept is None else kept.model_dump(exclude_none=True)
             if wanted and all(fact(one, name) == value for name, value in wanted.items()):
                 trained = f"trained on {one.trained_on}" if one.trained_on else ""
                 label = ", ".join(filter(None, (one.method, one.network, trained)))

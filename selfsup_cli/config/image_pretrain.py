@@ -85,6 +85,15 @@ class ImageFraming(Model):
         return self
 
 
+class ImageTrain(Train):
+    """How long and in which numerics to train."""
+
+    epochs: int = field(200, "Passes over the training data.", flag="--epochs", ge=1)
+    batch_size: int = field(
+        64, "Images in one update, over all devices.", flag="--batch-size", ge=1
+    )
+
+
 class ImageMonitor(Model):
     """Held-out checks while training: is it learning?"""
 
@@ -105,9 +114,7 @@ class PretrainImages(Preset):
     network: ImageNetwork = field(ImageNetwork(), "The 2D-CNN.")
     framing: ImageFraming = field(ImageFraming(), "What of an image is seen.")
     optim: Optim = field(Optim(betas=(0.5, 0.99)), "Optimiser and schedule.")
-    train: Train = field(
-        Train(epochs=200, batch_size=64), "How long and in which numerics to train."
-    )
+    train: ImageTrain = field(ImageTrain(), "How long and in which numerics to train.")
     monitor: ImageMonitor = field(ImageMonitor(), "Held-out checks while training.")
     machine: Machine = field(Machine(), "Where and how wide the job runs.")
 

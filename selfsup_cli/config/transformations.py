@@ -62,8 +62,8 @@ class Inpainting(Model):
     against_discriminator: bool = field(True, "F also makes the discriminator's task hard.")
     beforehand_steps: Annotated[int, Ge(0)] = field(
         0,
-        "Train F alone for so many updates, then leave it as it is and train the classifier only; "
-        "0 trains all together.",
+        "Train F alone for so many updates, then leave it as it is and train the classifier only, "
+        "whose schedule begins there; 0 trains all together.",
     )
     hidden_negatives: Fraction = field(
         0.5,
@@ -127,10 +127,15 @@ class PretrainTransformations(PretrainImages):
                 f"lci.patch: with {lci.layers} layers it must be a multiple of {multiple}, "
                 f"not {lci.patch}"
             )
-        part, rest = divmod(self.train.batch_size, self.train.accumulate)
-        if self.lci.against_discriminator and (rest or part % lci.pack):
+        if not self.lci.against_discriminator:
+            return
+        batch, parts = self.train.batch_size, self.train.accumulate * self.machine.devices
+        step = parts * lci.pack
+        if batch % step:
+            nearest = max(step, round(batch / step) * step)
             raise ValueError(
-                f"lci.pack: the discriminator sees {lci.pack} patches at once, so each part of a "
-                f"batch must be a multiple of {lci.pack}; a batch of {self.train.batch_size} "
-                f"in {self.train.accumulate} is not"
+                f"lci.pack: the discriminator sees {lci.pack} patches at once, so what passes "
+                f"through the networks at a time must be a multiple of {lci.pack}; a batch of "
+                f"{batch} in {parts} part{'' if parts == 1 else 's'} is not; use --batch-size "
+                f"{nearest}"
             )

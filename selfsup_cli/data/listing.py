@@ -261,8 +261,11 @@ def quarantined(ids: PackedIds, root: Path, data: Data) -> dict[int, LeftOut]:
 def nothing_left(data: Data, split: Split, medium: Medium, *, out: bool) -> InputError:
     """The error for a split without files, because (`out`) all of them are in quarantine or not."""
     what = "are in quarantine" if out else f"belong to the split {split}"
+    # A single file cannot be divided, whatever the share held out; of two, each part gets one.
+    way = "" if out else f"; add {medium.many}: training and testing need one each at least"
     return InputError(
-        f"{'all' if out else 'no'} {medium.many} of {data.source} {what}: nothing is left to read",
+        f"{'all' if out else 'no'} {medium.many} of {data.source} {what}: nothing is left to read"
+        f"{way}",
         kind="empty-split",
     )
 

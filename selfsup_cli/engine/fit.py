@@ -135,6 +135,10 @@ class Fit:
             parts=self.train.accumulate,
             scaler=self.hardware.scaler(),
             constant=self.model.constant,
+            later={
+                name: schedule.beginning(self.optim, self.total, first)
+                for name, first in self.model.begins.items()
+            },
         )
         wrap_networks(self.model, self.hardware, distributed=self._distributed)
         if self.train.compile:
@@ -274,7 +278,7 @@ class Fit:
         torch.default_generator.manual_seed(seed)
         if self.hardware.device.type == "cuda":
             torch.cuda.manual_seed(seed)
-        self.update.step = self.at.step
+        self.update.begin(self.at.step)
         rows = []
         try:
             for part, piece in enumerate(_split(moved, self.train.accumulate)):
@@ -284,6 +288,7 @@ class Fit:
                         rows.append(self.model.step(piece, self.update))
                 else:
                     rows.append(self.model.step(piece, self.update))
+            self.update.end()
         except NotFiniteError:
             self._keep_evidence(moved, index)
             raise

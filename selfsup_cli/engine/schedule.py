@@ -31,6 +31,12 @@ def factor(settings: Optim, total_steps: int) -> Callable[[int], float]:
     return at
 
 
+def beginning(settings: Optim, total_steps: int, first: int) -> Callable[[int], float]:
+    """The same of a training that begins with step `first` and ends with the others."""
+    whole = factor(settings, total_steps - first)
+    return lambda step: whole(max(step - first, 0))
+
+
 def build_optimizer(module: nn.Module, settings: Optim) -> torch.optim.Optimizer:
     """The optimiser for `module`; weight decay acts on weights, not on biases, γ and β."""
     parameters = [p for p in module.parameters() if p.requires_grad]

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +20,8 @@ Batch = dict[str, Tensor]
 
 
 class NotFiniteError(TrainingError):
-    """A loss is NaN or infinite. Raised before the update, so the weights are still sound."""
+    """A loss is NaN or infinite. Raised before it moves anything; of several losses in a step,
+    those before it have moved what is theirs."""
 
 
 class Trainable(nn.Module):
@@ -33,6 +35,8 @@ class Trainable(nn.Module):
     networks: tuple[str, ...] = ()
     constant: tuple[str, ...] = ()
     """Optimisers whose learning rate no schedule multiplies."""
+    begins: Mapping[str, int] = MappingProxyType({})
+    """Steps before which an optimiser does not move, and at which its schedule begins."""
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
         """The optimisers, by the names that `step` passes to `update`."""
@@ -63,6 +67,7 @@ class Update:
     part: int = 0
     scaler: torch.amp.GradScaler | None = None
     constant: Sequence[str] = ()
+    later: Mapping[str, Callable[[int], float]] = field(default_factory=dict)
     lr: dict[str, float] = field(default_factory=dict)
     _base: dict[str, list[float]] = field(default_factory=dict)
 
@@ -113,12 +118,23 @@ class Update:
             for name in names:
                 self._move(name, self.optimizers[name])
 
+    def begin(self, step: int) -> None:
+        """Begin a step: no optimiser has moved in it."""
+        self.step = step
+        self.lr.clear()
+
+    def end(self) -> None:
+        """End a step. What scaled its gradients changes only now, for all optimisers alike."""
+        if self.scaler is not None and self.lr:
+            self.scaler.update()
+
     def _parameters(self, names: Sequence[str]) -> list[Tensor]:
         groups = (group for name in names for group in self.optimizers[name].param_groups)
         return [parameter for group in groups for parameter in group["params"]]
 
     def _move(self, name: str, optimizer: torch.optim.Optimizer) -> None:
-        factor = 1.0 if name in self.constant else self.factor(self.step)
+        schedule = self.later.get(name, self.factor)
+        factor = 1.0 if name in self.constant else schedule(self.step)
         for group, base in zip(optimizer.param_groups, self._base[name], strict=True):
             group["lr"] = base * factor
         self.lr[name] = optimizer.param_groups[0]["lr"]
@@ -131,7 +147,6 @@ class Update:
             optimizer.step()
         else:
             self.scaler.step(optimizer)
-            self.scaler.update()
 
 
 def wrap_networks(model: Trainable, hardware: Hardware, *, distributed: bool) -> None:

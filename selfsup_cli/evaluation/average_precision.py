@@ -31,35 +31,70 @@ def average_precision(
     return steps
 
 
-def mean_interval(
-    truths: list[np.ndarray], scores: list[np.ndarray], value: float
-) -> Interval | None:
+def random_precision(positives: int, n: int) -> float:
+    """Average precision (0 … 1) that a random order of `n` images has on average.
+
+    The image at rank k is one of the `positives` with probability m/n; then precision there is
+    (1 + (k − 1)(m − 1)/(n − 1)) / k on average. Summed over k, divided by m: with the harmonic
+    number H it is H/n + (1 − H/n)(m − 1)/(n − 1), which is more than m/n.
+    Raises ValueError unless 1 ≤ `positives` ≤ `n`.
+    """
+    if not 1 <= positives <= n:
+        raise ValueError(f"{positives} positives among {n} images have no average precision")
+    first = float((1 / np.arange(1, n + 1)).sum()) / n
+    return first + (1 - first) * (positives - 1) / max(1, n - 1)
+
+
+def mean_interval(truths: list[np.ndarray], scores: list[np.ndarray]) -> Interval | None:
     """A 95 % interval (0 … 1) of the mean over attributes, by drawing the images again.
 
-    `truths` are int8 [N] for each attribute, negative where it is not known; `scores` float [N];
-    `value` is their mean average precision. Images drawn twice raise it a little, so the interval
-    is as wide as that of the drawn means, but about `value`. None for a single image.
+    `truths` are int8 [N] for each attribute, negative where it is not known; `scores` float [N].
+    None where nothing can be drawn: a single image, or nothing positive.
+
+    Samples overestimate average precision, the more so the fewer positives they have, and drawing
+    a sample again does so once more. The basic bootstrap takes from the mean what the draws have
+    above it, so that the interval is about the mean average precision of all images there could
+    be. It is extended to both sides. Downwards by that excess once more: where positives are few
+    the draws have only about half of what the sample itself has in excess. Upwards to hold the mean
+    itself and what other samples of this size would give, which is what the chance of a random
+    order among as many images is compared with.
     """
     n = len(truths[0])
     if n < 2:
         return None
+    facts = [
+        (known, truth[known] > 0, score[known])
+        for truth, score in zip(truths, scores, strict=True)
+        for known in (truth >= 0,)
+    ]
+    own = np.array([average_precision(truth, score)[0] for _, truth, score in facts])
     random = np.random.default_rng(derive(0, "average precision"))
-    means: list[np.ndarray] = []
+    beyond: list[np.ndarray] = []
     rows = max(1, min(RESAMPLED, _BLOCK_BYTES // (8 * n)))
     for start in range(0, RESAMPLED, rows):
         size = min(rows, RESAMPLED - start)
         weights = random.multinomial(n, np.full(n, 1 / n), size=size).astype(np.float64)
-        found = []
-        for truth, score in zip(truths, scores, strict=True):
-            known = truth >= 0
-            found.append(average_precision(truth[known] > 0, score[known], weights[:, known]))
-        with np.errstate(invalid="ignore"):
-            means.append(np.nanmean(np.stack(found), axis=0))
-    every = np.concatenate(means)
-    every = every[np.isfinite(every)]
-    low, high = value + np.percentile(every, [2.5, 97.5]) - every.mean()
+        drawn = [average_precision(truth, score, weights[:, at]) for at, truth, score in facts]
+        beyond.append(_mean_of_finite(np.stack(drawn) - own[:, None]))
+    every = np.concatenate(beyond)
+    if not len(every):
+        return None
+    value = min(1.0, float(own.mean()))
+    least, most = np.percentile(every, [2.5, 97.5])
+    excess = float(every.mean())
+    low = value - max(0.0, float(most), float(most) + excess)
+    high = value + max(0.0, -float(least), float(most) - excess)
     return Interval(
-        low=max(0.0, min(float(low), value)),
-        high=min(1.0, max(float(high), value)),
-        method=f"bootstrap over {n} images, {RESAMPLED} times",
+        low=max(0.0, low),
+        high=min(1.0, high),
+        method=f"basic bootstrap over {n} images, {RESAMPLED} times, extended by its bias",
     )
+
+
+def _mean_of_finite(values: np.ndarray) -> np.ndarray:
+    """Means over the first axis of what is finite, of the columns that hold any such."""
+    finite = np.isfinite(values)
+    count = finite.sum(0)
+    total = np.where(finite, values, 0.0).sum(0)
+    means: np.ndarray = total[count > 0] / count[count > 0]
+    return means

@@ -23,7 +23,11 @@ from selfsup_cli.engine.devices import Hardware
 from selfsup_cli.engine.trainable import Batch, Update
 from selfsup_cli.errors import InputError
 from selfsup_cli.evaluation.action import of_classes
-from selfsup_cli.evaluation.average_precision import average_precision, mean_interval
+from selfsup_cli.evaluation.average_precision import (
+    average_precision,
+    mean_interval,
+    random_precision,
+)
 from selfsup_cli.evaluation.clip_task import Answers
 from selfsup_cli.evaluation.image_task import ImageTask, ask
 from selfsup_cli.evaluation.task import Told
@@ -181,6 +185,16 @@ def precisions(found: Marks) -> dict[str, float]:
     return out
 
 
+def chances(found: Marks) -> dict[str, float]:
+    """What a random order gets on average (0 … 1), of the attributes that `precisions` has."""
+    out = {}
+    for a, name in enumerate(found.attributes):
+        truth = found.truth[found.truth[:, a] != UNKNOWN, a] == 1
+        if truth.any() and not truth.all():
+            out[name] = random_precision(int(truth.sum()), len(truth))
+    return out
+
+
 def of_attributes(
     found: Marks, about: Mapping[str, Any], protocol: dict[str, ProtocolValue]
 ) -> Measurement:
@@ -198,9 +212,7 @@ def of_attributes(
     columns = [found.attributes.index(name) for name in each]
     truth = np.where(found.truth == UNKNOWN, -1, found.truth.astype(np.int8))
     truths = [truth[:, a] for a in columns]
-    shares = [float((one[one >= 0] > 0).mean()) for one in truths]
-    value = float(np.mean(list(each.values())))
-    interval = mean_interval(truths, [found.scores[:, a] for a in columns], value)
+    interval = mean_interval(truths, [found.scores[:, a] for a in columns])
     missing: list[bool | int | float | str] = [
         name for name in found.attributes if name not in each
     ]
@@ -209,11 +221,11 @@ def of_attributes(
         name="mAP",
         metric="mean average precision",
         unit="%",
-        value=100 * value,
+        value=100 * float(np.mean(list(each.values()))),
         interval=None if interval is None else interval.scaled(100, 0, 100),
         n=len(found.truth),
-        chance=100 * float(np.mean(shares)),
-        chance_is="what answers get that are the same for every image",
+        chance=100 * float(np.mean(list(chances(found).values()))),
+        chance_is="what a random order gets on average",
         protocol={
             **protocol,
             "attributes": len(each),

@@ -47,7 +47,8 @@ def image_accuracy(
     """
     order = sorted(range(len(source)), key=lambda i: derive(seed, source.ids[i], "monitor"))
     chosen = source.subset(np.array(sorted(order[:images]), dtype=np.int64))
-    size = min(batch, len(chosen))
+    # Equal parts, so that hardly an image is left over.
+    size = len(chosen) // -(-len(chosen) // batch)
     dataset = ImageDataset(chosen, derive(seed, "monitor"), plan=plan)
     loader = EpochLoader(
         dataset, len(chosen), batch_size=size, seed=seed, workers=workers, shuffle=False

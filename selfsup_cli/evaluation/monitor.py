@@ -317,6 +317,7 @@ class Health:
     spread: float
     effective_rank: float
     dimensions: int
+    unit: Unit = "videos"
 
     @property
     def collapsed(self) -> bool:
@@ -336,27 +337,27 @@ class Health:
         if not self.collapsed:
             return Finding(text=f"{said}: not collapsed", verdict="good")
         return Finding(
-            text=f"{said}: collapsed, all videos look nearly the same to the network; lower the "
-            "learning rate (--lr) or the weight decay (--weight-decay), and check that the videos "
+            text=f"{said}: collapsed, all {self.unit} look nearly the same to the network; lower "
+            "the learning rate (--lr) or the weight decay (--weight-decay), and check that they "
             "differ",
             verdict="bad",
         )
 
 
-def embedding_health(embeddings: Tensor) -> Health:
+def embedding_health(embeddings: Tensor, unit: Unit = "videos") -> Health:
     """Judge embeddings float [n, D] of different videos. Raises InputError for fewer than two."""
     if embeddings.ndim != 2 or len(embeddings) < 2:
-        raise InputError("whether embeddings collapse can be told from two videos on")
-    unit = F.normalize(embeddings.double(), dim=1)
-    dimensions = unit.shape[1]
-    spread = float(unit.std(0, correction=0).mean()) * math.sqrt(dimensions)
-    singular = torch.linalg.svdvals(unit - unit.mean(0))
+        raise InputError(f"whether embeddings collapse can be told from two {unit} on")
+    sphere = F.normalize(embeddings.double(), dim=1)
+    dimensions = sphere.shape[1]
+    spread = float(sphere.std(0, correction=0).mean()) * math.sqrt(dimensions)
+    singular = torch.linalg.svdvals(sphere - sphere.mean(0))
     total = singular.sum()
     rank = 1.0
     if float(total) > 1e-9:
         shares = singular / total
         rank = float(torch.exp(-torch.special.xlogy(shares, shares).sum()))
-    return Health(spread, rank, dimensions)
+    return Health(spread, rank, dimensions, unit)
 
 
 @dataclass(frozen=True)

@@ -53,10 +53,10 @@ class Score:
 
     def exceeds(self, margin: float) -> bool | None:
         """Whether it is more than `margin` above chance; None where the interval leaves it open."""
-        if self.value <= self.chance + margin:
-            return False
-        interval = self.interval
-        return True if interval is not None and interval.low > self.chance + margin else None
+        interval, bound = self.interval, self.chance + margin
+        if interval is None or interval.low <= bound < interval.high:
+            return None
+        return interval.low > bound
 
 
 @dataclass(frozen=True)

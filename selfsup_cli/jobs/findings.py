@@ -19,6 +19,8 @@ class Chosen(Protocol):
     def validation(self) -> float | None: ...
 
 
+_RENDERED = ("test images rendered apart", "test videos rendered apart")
+
 Probed = tuple[Chosen, Measurement]
 
 
@@ -69,6 +71,8 @@ def seen_before(trained_on: Mapping[str, Any], source: ClipSource | ImageSource)
     split, rule = trained_on.get("split"), source.split_rule
     if trained_on.get("data") != source.name or split in (None, rule):
         return []
+    if all(one.startswith(_RENDERED) for one in (str(split), rule)):
+        return []  # whatever the seeds, no image of the training part is one of the test part
     many = "videos" if hasattr(source, "num_frames") else "images"
     if many == "images" and all(str(one).startswith("official") for one in (split, rule)):
         return []  # folds and parts of a dataset of images have one test part

@@ -43,6 +43,35 @@ def open_images(
     return Images(source, list(source.left_out))
 
 
+def open_fold(
+    data: ImageData,
+    fold: int,
+    whole: ImageSource,
+    option: str,
+    *,
+    labels: bool,
+    machine: Machine,
+    progress: Progress,
+) -> Images:
+    """The training images of a fold of data whose training part without folds is `whole`.
+
+    Raises InputError, which names the `option` that asked, where there is no such fold or the data
+    has none.
+    """
+    part = open_images(
+        data.model_copy(update={"split": fold}),
+        "train",
+        labels=labels,
+        machine=machine,
+        progress=progress,
+    )
+    if len(part.source) == len(whole):
+        raise InputError(
+            f"{whole.name} has no folds of its own; leave out {option}", kind="unknown-split"
+        )
+    return part
+
+
 def open_parts(
     data: ImageData, machine: Machine, progress: Progress, *, labels: bool
 ) -> tuple[Images, Images]:

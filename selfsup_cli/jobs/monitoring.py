@@ -25,6 +25,7 @@ from selfsup_cli.evaluation.monitor import (
     Health,
     KnnAccuracy,
     PretextAccuracy,
+    Unit,
     embedding_health,
     knn_accuracy,
     pretext_accuracy,
@@ -99,7 +100,7 @@ class Monitoring(ABC):
     looked at in every check. With several processes the first one checks while the others wait.
     """
 
-    many: str
+    many: Unit
 
     def __init__(self, hardware: Hardware, progress: Progress, seed: int, workers: int) -> None:
         self.hardware = hardware
@@ -146,11 +147,17 @@ class Monitoring(ABC):
         labelled = self._with_labels(most)
         if labelled is None:
             vectors = self._embed(backbone, self._sample(heldout, most))[0]
-            return _health(vectors), None, None
+            return self._health(vectors), None, None
         if self._before is None:
             self._before, _ = self._knn(before(), labelled, k)
         knn, vectors = self._knn(backbone, labelled, k)
-        return _health(vectors), knn, self._before
+        return self._health(vectors), knn, self._before
+
+    def _health(self, vectors: Tensor) -> Health | None:
+        """Whether embeddings [n, D] collapsed; None for too few to say (two lie on a line)."""
+        if len(vectors) < FEWEST_EMBEDDINGS:
+            return None
+        return embedding_health(vectors, self.many)
 
     def _with_labels(self, most: int) -> tuple[Any, Any] | None:
         if self._looked or most == 0:
@@ -223,7 +230,7 @@ class Monitoring(ABC):
 class VideoMonitoring(Monitoring):
     """Checks on held-out videos."""
 
-    many = "videos"
+    many: Unit = "videos"
 
     def __init__(
         self, method: VideoPretext, heldout: ClipSource, hardware: Hardware, progress: Progress
@@ -291,7 +298,7 @@ class VideoMonitoring(Monitoring):
 class ImageMonitoring(Monitoring):
     """Checks on held-out images."""
 
-    many = "images"
+    many: Unit = "images"
 
     def __init__(
         self, method: ImagePretext, heldout: ImageSource, hardware: Hardware, progress: Progress
@@ -362,8 +369,3 @@ class ImageMonitoring(Monitoring):
 
 def _passed_over(identifier: str, reason: str) -> None:
     log.debug("left out: %s: %s", identifier, reason)
-
-
-def _health(vectors: Tensor) -> Health | None:
-    """Whether embeddings [n, D] collapsed; None for too few to say: two always lie on a line."""
-    return embedding_health(vectors) if len(vectors) >= FEWEST_EMBEDDINGS else None

@@ -16,7 +16,7 @@ from selfsup_cli.evaluation.views import Crops
 from selfsup_cli.jobs.common import Outcome
 from selfsup_cli.jobs.predict_clips import Clips
 from selfsup_cli.jobs.predict_images import Pictures
-from selfsup_cli.jobs.predicted import Predictions
+from selfsup_cli.jobs.predicted import Predictions, picture_names
 from selfsup_cli.jobs.subject import is_weights
 from selfsup_cli.jobs.transferred import MODEL
 from selfsup_cli.models.classifier import Trained, load_classifier
@@ -79,10 +79,10 @@ def predict(
         found.write(target, name, top)
         if pictures is not None:
             rows = {one.id: one for one in found.rows}
+            names = picture_names(source.ids)
             for position, identifier in enumerate(source.ids):
                 if rows[identifier].ranked:
-                    picture = pictures / (identifier.replace("/", "_") + ".png")
-                    asked.draw(position, picture, found.shown(rows[identifier]))
+                    asked.draw(position, pictures / names[position], found.shown(rows[identifier]))
     return Outcome(
         text=found.said(bad, target),
         data={
@@ -111,8 +111,8 @@ def load_subject(subject: str, wanted: Kind) -> tuple[Trained, str]:
     trained = load_classifier(path)
     if trained.task not in TASK.values():
         raise InputError(
-            f"{name} was transferred to {trained.task}, whose answers label no video; predict "
-            "needs a run of 'selfsup transfer action' or 'selfsup transfer classify'",
+            f"{name} was transferred to {trained.task}, whose answers label no {wanted}; predict "
+            f"needs a run of 'selfsup transfer {TASK[wanted]}' for {wanted}s",
             kind="run-unfit",
         )
     return trained, name

@@ -25,6 +25,24 @@ _LISTED = 20
 _CLASSES, _ATTRIBUTES = 3, 8
 
 
+def picture_names(ids: Sequence[str]) -> list[str]:
+    """A file name for the picture of each id, with `_` for `/`; of equal ones, later are numbered.
+
+    Names that differ in case alone count as equal, as they are one file on some systems.
+    """
+    taken: set[str] = set()
+    names = []
+    for identifier in ids:
+        flat = identifier.replace("/", "_")
+        name, number = f"{flat}.png", 1
+        while name.casefold() in taken:
+            number += 1
+            name = f"{flat}-{number}.png"
+        taken.add(name.casefold())
+        names.append(name)
+    return names
+
+
 @dataclass(frozen=True)
 class Prediction:
     """The classes, or attributes, of a video or image in falling order, or why there are none."""

@@ -30,6 +30,9 @@ from selfsup_cli.methods.pretext import VideoPretext
 
 log = logging.getLogger("selfsup")
 
+# The least canvas and crop that a preset takes.
+_LEAST = 16
+
 Pretext = VideoPretext | ImagePretext
 P = TypeVar("P", bound=Part)
 
@@ -186,17 +189,23 @@ def _tell_small(part: Images, side: int) -> None:
     """Warn where most images would have to be enlarged: blurred ones teach less, and slower."""
     shorter = np.asarray(part.source.sizes).min(1)
     small = int((shorter < side).sum())
-    if 2 * small > len(shorter):
-        log.warning(
-            "%d of %d images of %s are smaller than the %d pixels of their shorter side that the "
-            "preset asks for, and are enlarged; the largest size that enlarges few of them is "
-            "--set framing.shorter=%d, with --canvas and --crop below it",
-            small,
-            len(shorter),
-            part.source.name,
-            side,
-            int(np.quantile(shorter, 0.1)),
-        )
+    if 2 * small <= len(shorter):
+        return
+    fits = int(np.quantile(shorter, 0.1))
+    advice = (
+        f"; --set framing.shorter={fits}, with --canvas and --crop no larger, enlarges few of them"
+        if fits >= _LEAST
+        else ""
+    )
+    log.warning(
+        "%d of %d images of %s are smaller than the %d pixels of their shorter side that the "
+        "preset asks for, and are enlarged%s",
+        small,
+        len(shorter),
+        part.source.name,
+        side,
+        advice,
+    )
 
 
 def _left_out(part: Part) -> str:

@@ -150,14 +150,15 @@ def _folds(preset: ProbeImages, whole: ImageSource, progress: Progress) -> list[
     places = {identifier: place for place, identifier in enumerate(whole.ids)}
     out = []
     for number in preset.folds:
-        data = preset.data.model_copy(update={"split": number})
-        source = images.open_images(
-            data, "train", labels=True, machine=preset.machine, progress=progress
+        source = images.open_fold(
+            preset.data,
+            number,
+            whole,
+            "--folds",
+            labels=True,
+            machine=preset.machine,
+            progress=progress,
         ).source
-        if len(source) == len(whole):
-            raise InputError(
-                f"{whole.name} has no folds of its own; leave out --folds", kind="unknown-split"
-            )
         among = np.sort(np.array([places[identifier] for identifier in source.ids], np.int64))
         out.append(Fold(source.split_rule, among))
     return out
@@ -346,10 +347,9 @@ def _conclude(
     seconds: float,
 ) -> Outcome:
     first = [(one, one.rows[0]) for one in found]
-    metric = first[0][1].metric
+    metric, chance = first[0][1].metric, first[0][1].chance_is
     title = f"linear probes, {train.source.name}"
     bars.layers(run.picture("layers.png"), [row for _, row in first], title=title)
-    chance = "what answers get that are the same for every image"
     report = Report(
         job="probe-images",
         run=run.name,

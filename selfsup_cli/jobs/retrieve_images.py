@@ -60,6 +60,7 @@ def retrieve_images(
     tune_allocator()
     with signals.catching() as stop, Progress(quiet=quiet or processes.rank() > 0) as progress:
         gallery, queries = _open(preset, progress)
+        _check_ks(preset, gallery, queries)
         if dry_run:
             return _rehearse(preset, compared, gallery, queries)
         search = Search(preset, gallery, queries, hardware, progress, stop)
@@ -124,6 +125,24 @@ def _open(preset: RetrieveImages, progress: Progress) -> tuple[Images | None, Im
             kind="too-few",
         )
     return None, queries
+
+
+def _check_ks(preset: RetrieveImages, gallery: Images | None, queries: Images) -> None:
+    """Raise InputError where labels could be counted, but no k has that many neighbours."""
+    source = queries.source
+    k = min(preset.neighbours.ks)
+    # An image that is searched among its own is no neighbour of itself.
+    has = len(source) - 1 if gallery is None else len(gallery.source)
+    if source.labels is None or k <= has:
+        return
+    among = f"{has} others" if gallery is None else f"{has} training images"
+    more = ", or search the training part (--gallery train)" if gallery is None else ""
+    raise InputError(
+        f"{source.name}: the least of neighbours.ks is {k}, but each of the {len(source)} test "
+        f"images is compared with {among}; ask for fewer neighbours (--set neighbours.ks=[{has}]) "
+        f"or take more images{more}",
+        kind="too-few",
+    )
 
 
 def _check_layer(layer: str | None, compared: Compared) -> None:
@@ -232,12 +251,10 @@ def _conclude(
     seconds: float,
 ) -> Outcome:
     source = queries.source
-    sentences = said(rows) or [
-        Finding(
-            text=f"{source.name} has no labels: look at the neighbours in the picture",
-            verdict="note",
-        )
-    ]
+    sentences = said(rows)
+    if source.labels is None:
+        text = f"{source.name} has no labels: look at the neighbours in the picture"
+        sentences.append(Finding(text=text, verdict="note"))
     if count := copies(found[0].neighbours):
         text = (
             f"{count} of {len(source)} queries have a neighbour with the very same features, as "

@@ -120,7 +120,7 @@ class Work:
                 "pooling": pooling,
                 "weights": weights_sha256(network)[:16],
             }
-            row = self._row(result, name, network, layer, about)
+            row = self._row(result, name, network, layer, self.preset.probe, about)
             if layer == network.embedding:
                 row = _beside(row, network, PAINTS[self.preset.tiles.paint])
             out.append(row)
@@ -142,7 +142,7 @@ class Work:
             "across their edges, along both axes, for each colour",
             "training_images": len(parts[0].labels) // 2,
         }
-        return self._row(result, SEAMS, network, None, about)
+        return self._row(result, SEAMS, network, None, heads, about)
 
     def _statistics(self, pairs: Pairs, network: Backbone) -> Iterator[np.ndarray]:
         mask = painted(pairs.side, pairs.tampering.tiles, pairs.tampering.band)
@@ -167,6 +167,7 @@ class Work:
         name: str,
         network: Backbone,
         layer: str | None,
+        heads: LinearHeads,
         about: dict[str, ProtocolValue],
     ) -> Measurement:
         settings, spec = self.preset.tiles, network.input
@@ -179,9 +180,9 @@ class Work:
             "crop": f"centre {spec.crop}, shorter side {shorter_side(spec)}",
             "training_images": len(self.train),
             "test": "each image real and shuffled; interval over images",
-            "epochs": self.preset.probe.epochs,
-            "batch_size": self.preset.probe.batch_size,
-            "seed": self.preset.probe.seed,
+            "epochs": heads.epochs,
+            "batch_size": heads.batch_size,
+            "seed": heads.seed,
             **{
                 key: value
                 for key, value in described(

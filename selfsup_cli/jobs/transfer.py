@@ -76,6 +76,8 @@ def _repeat(
         )
     name = name or _new_name(resolved)
     outcomes = []
+    with Progress(quiet=quiet) as progress:
+        _check_splits(preset, progress)
     with signals.catching():
         splits: list[int | None] = [*preset.splits] or [preset.data.split]
         for split, seed in product(splits, preset.seeds):
@@ -167,13 +169,43 @@ def _material(preset: Transfer, start: Start, progress: Progress) -> tuple[Part,
 
 
 def _open(preset: Transfer, start: Start, progress: Progress) -> tuple[Part, Part]:
+    """Both parts; of several splits, those of the first."""
     task = task_of(preset)
+    _check_splits(preset, progress)
+    split = {"split": preset.splits[0]} if preset.splits else {}
     if isinstance(preset, TransferImages):
-        return images.open_parts(preset.data, preset.machine, progress, labels=task.labelled)
+        data = preset.data.model_copy(update=split)
+        return images.open_parts(data, preset.machine, progress, labels=task.labelled)
     needed = task.min_frames(preset, start.backbone.input.frames)
+    videos = preset.data.model_copy(update=split)
     return common.open_parts(
-        preset.data, preset.machine, progress, labels=task.labelled, min_frames=needed
+        videos, preset.machine, progress, labels=task.labelled, min_frames=needed
     )
+
+
+def _check_splits(preset: Transfer, progress: Progress) -> None:
+    """Raise InputError if one of `--splits` cannot be opened, before any of them is trained."""
+    labels = task_of(preset).labelled
+    if isinstance(preset, TransferImages):
+        if not preset.splits:
+            return
+        undivided = preset.data.model_copy(update={"split": None})
+        machine = preset.machine
+        whole, _ = images.open_parts(undivided, machine, progress, labels=labels)
+        for split in preset.splits:
+            images.open_fold(
+                undivided,
+                split,
+                whole.source,
+                "--splits",
+                labels=labels,
+                machine=machine,
+                progress=progress,
+            )
+        return
+    for split in preset.splits:
+        data = preset.data.model_copy(update={"split": split})
+        common.open_parts(data, preset.machine, progress, labels=labels)
 
 
 def _fit(

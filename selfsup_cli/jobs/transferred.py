@@ -13,7 +13,7 @@ from torch import nn
 
 from selfsup_cli.data.images import ImageSource
 from selfsup_cli.data.source import UNKNOWN, ClipSource, LeftOut
-from selfsup_cli.evaluation.classify import Marks, precisions
+from selfsup_cli.evaluation.classify import Marks, chances, precisions
 from selfsup_cli.evaluation.clip_task import Answers
 from selfsup_cli.evaluation.task import Task
 from selfsup_cli.jobs import findings
@@ -147,9 +147,9 @@ def draw(run: Run, task: Task, found: Answers | Marks, dataset: str) -> list[Pic
     pictures = [Picture(file="pictures/curves.png", caption="Training, and accuracy on the way.")]
     if isinstance(found, Marks):
         path = run.picture("attributes.png")
-        bars.attributes(path, precisions(found), _shares(found), title=f"{task.name}, {dataset}")
-        caption = "Average precision of each attribute; the line is what answers get that are the "
-        caption += "same for every image."
+        bars.attributes(path, precisions(found), chances(found), title=f"{task.name}, {dataset}")
+        caption = "Average precision of each attribute; the line is what a random order gets on "
+        caption += "average."
         return [*pictures, Picture(file="pictures/attributes.png", caption=caption)]
     counts = np.zeros((len(found.classes),) * 2, dtype=np.int64)
     np.add.at(counts, (found.truth, found.predictions), 1)
@@ -165,15 +165,6 @@ def draw(run: Run, task: Task, found: Answers | Marks, dataset: str) -> list[Pic
             Picture(file="pictures/offsets.png", caption="By how many frames answers were off.")
         )
     return pictures
-
-
-def _shares(found: Marks) -> dict[str, float]:
-    """The share (0 … 1) of the images known to have or to lack an attribute that have it."""
-    out = {}
-    for a, name in enumerate(found.attributes):
-        known = found.truth[found.truth[:, a] != UNKNOWN, a]
-        out[name] = float(known.mean()) if len(known) else 0.0
-    return out
 
 
 def notes(task: Task, start: Start, train: Part, heldout: Part, steps: int) -> list[Finding]:

@@ -123,6 +123,8 @@ class Transformations(ImagePretext):
         self.questions = {"transformation": self.kinds}
         seed, lci = preset.train.seed, preset.lci
         self.constant = ("inpainter", "discriminator") if lci.schedule == "constant" else ()
+        if preset.inpaints and lci.beforehand_steps:
+            self.begins = {"main": lci.beforehand_steps}
         self.warp = _warp(preset)
         self._check()
         thesis = preset.network.arch == "alexnet"
@@ -204,6 +206,12 @@ class Transformations(ImagePretext):
 
     def step(self, batch: Batch, update: Update) -> dict[str, Tensor]:
         lci = self.preset.lci
+        if self.discriminator is not None and len(batch["image"]) % lci.pack:
+            raise InputError(
+                f"{len(batch['image'])} images in a process at a time: the discriminator sees "
+                f"{lci.pack} at once; make --batch-size a multiple of {lci.pack} for each process",
+                kind="batch-size",
+            )
         g = update.generator("transformations")
         alone = self.inpainter is not None and update.step < lci.beforehand_steps
         frozen = self.inpainter is None or (lci.beforehand_steps > 0 and not alone)
@@ -271,7 +279,8 @@ class Transformations(ImagePretext):
     def _blending(
         self, painted: Inpainted, border: Tensor, autoencode: Tensor
     ) -> dict[str, Tensor]:
-        deviation = painted.original.float().std((2, 3)).square().mean().sqrt()
+        # Of uniform patches there is none; a grey level stands for it.
+        deviation = painted.original.float().std((2, 3)).square().mean().sqrt().clamp(min=2 / 255)
         return {
             "border_error": border.detach().sqrt() / deviation,
             "autoencode_error": autoencode.detach().sqrt() / deviation,

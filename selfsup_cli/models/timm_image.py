@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import Any, Self
@@ -117,6 +118,7 @@ def _tried(spec: Spec) -> tuple[Any, int]:
     """The network on `meta`, and the length of what it gives for the crop, without computing it."""
     try:
         network = _made(spec).eval()
+        _check_patches(spec, network)
         x = torch.zeros(2, 3, spec.crop, spec.crop, device="meta")
         with torch.no_grad():
             _intermediates(network, x, range(len(network.feature_info)))
@@ -135,6 +137,28 @@ def _tried(spec: Spec) -> tuple[Any, int]:
             kind="network",
         ) from error
     return network.train(), int(length)
+
+
+def _check_patches(spec: Spec, network: Any) -> None:
+    """Raise InputError where the patches of a transformer leave pixels of the crop unseen."""
+    embed = getattr(network, "patch_embed", None)
+    size = getattr(embed, "patch_size", None)
+    if size is None or getattr(embed, "dynamic_img_pad", False):
+        return
+    patch: tuple[int, ...] = (size, size) if isinstance(size, int) else tuple(size)
+    # Patches that overlap (of PVT, PiT) may cover crops that are no multiples of theirs.
+    if getattr(getattr(embed, "proj", None), "stride", None) != patch:
+        return
+    step = math.lcm(*patch)
+    if spec.crop % step == 0:
+        return
+    below = spec.crop // step * step
+    near = f"{below} or {below + step}" if below else f"{step}"
+    raise InputError(
+        f"{spec.arch} cuts images into patches of {patch[0]}×{patch[1]} pixels, and would not see "
+        f"the outermost of {spec.crop}×{spec.crop}: give it a crop of {near}",
+        kind="network",
+    )
 
 
 def _intermediates(network: Any, x: Tensor, indices: Sequence[int]) -> list[Tensor]:

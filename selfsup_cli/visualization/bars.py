@@ -55,11 +55,11 @@ def layers(path: Path, rows: Sequence[Measurement], *, title: str) -> None:
 
 
 def attributes(
-    path: Path, precisions: Mapping[str, float], shares: Mapping[str, float], *, title: str
+    path: Path, precisions: Mapping[str, float], chances: Mapping[str, float], *, title: str
 ) -> None:
     """Draw the average precision (0 … 1) of each attribute as a PNG, the best on top.
 
-    `shares` (0 … 1) say how many images have it, which is what the same answer for all would get.
+    `chances` (0 … 1) are drawn across the bars: what a random order gets on average.
     """
     names = sorted(precisions, key=lambda name: precisions[name])
     figure = Figure(figsize=(6.4, 1.2 + 0.22 * len(names)), dpi=110, layout="constrained")
@@ -67,7 +67,7 @@ def attributes(
     axes = figure.add_subplot()
     at = range(len(names))
     axes.barh(at, [100 * precisions[name] for name in names], 0.72, color=_COLOURS[0])
-    low = [100 * shares[name] for name in names]
+    low = [100 * chances[name] for name in names]
     axes.vlines(low, [y - 0.36 for y in at], [y + 0.36 for y in at], color="#e0a458", linewidth=2)
     axes.set_yticks(at, names, fontsize=8, parse_math=False)
     axes.set_ylim(-0.6, len(names) - 0.4)

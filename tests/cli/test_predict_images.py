@@ -14,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
+from selfsup_cli.jobs.predicted import picture_names
 from selfsup_cli.models import build
 from selfsup_cli.models.classifier import Classifier, HeadSpec, Trained, save_classifier
 
@@ -69,6 +70,26 @@ def test_a_folder_is_labelled_and_what_is_broken_is_named(
     good = [row for row in rows.values() if not row["problem"]]
     assert [row["prediction"] for row in good] == ["dark"] * 3
     assert len(list(pictures.glob("*.png"))) == 3
+
+
+def test_every_image_has_a_picture_of_its_own(
+    selfsup: Callable[..., Any], model: Path, photos: Path, tmp_path: Path
+) -> None:
+    folder, pictures = tmp_path / "alike", tmp_path / "pictures"
+    (folder / "a").mkdir(parents=True)
+    for number, name in enumerate(("a/b.jpg", "a_b.jpg")):
+        shutil.copy(photos / "inside" / f"photo{number}.jpg", folder / name)
+    said = selfsup("predict", str(folder), "--from", str(model), "--out", str(tmp_path / "o.csv"),
+                   "--pictures", str(pictures), "--workers", "0")  # fmt: skip
+    assert said.status == 0, said.err
+    drawn = sorted(pictures.iterdir())
+    assert [path.name for path in drawn] == ["a_b.jpg-2.png", "a_b.jpg.png"]
+    assert drawn[0].read_bytes() != drawn[1].read_bytes()
+
+
+def test_names_of_pictures_never_meet() -> None:
+    ids = ["a/b", "a_b", "a_b-2", "A_B", "c"]
+    assert picture_names(ids) == ["a_b.png", "a_b-2.png", "a_b-2-2.png", "A_B-3.png", "c.png"]
 
 
 def test_the_picture_is_upright(selfsup: Callable[..., Any], model: Path, tmp_path: Path) -> None:
@@ -151,3 +172,18 @@ def test_mistakes_are_one_sentence(
         assert found.status == 2, found.err
         assert said in found.err
         assert "Traceback" not in found.err
+
+
+@pytest.mark.parametrize(("kind", "task"), [("image", "classify"), ("video", "action")])
+def test_what_another_task_answers_is_refused_by_what_was_to_be_labelled(
+    selfsup: Callable[..., Any], photos: Path, tmp_path: Path, kind: str, task: str
+) -> None:
+    order = tmp_path / "order.safetensors"
+    c3d = build("c3d", width=0.125, crop=16, seed=0)
+    network = Classifier(c3d, HeadSpec(kind="linear", outputs=3, hidden=[]))
+    save_classifier(order, Trained(network, "order", CLASSES, {}, ""), {})
+    what = str(photos) if kind == "image" else "motion"
+    found = selfsup("predict", what, "--from", str(order), "--out", str(tmp_path / "a.csv"))
+    assert found.status == 2, found.err
+    assert f"whose answers label no {kind}; predict needs a run of" in found.err
+    assert f"'selfsup transfer {task}' for {kind}s" in found.err

@@ -198,6 +198,16 @@ def test_mistakes_about_folders(tmp_path: Path, data_dir: Path) -> None:
 # -- CSV files
 
 
+def test_a_single_image_cannot_be_divided_and_two_can(tmp_path: Path) -> None:
+    put(tmp_path / "few", "a.png")
+    data = ImageData(source=str(tmp_path / "few"), test_share=0.9)
+    with pytest.raises(InputError, match="add images: training and testing need one each"):
+        open_images(data, "test", labels=False, workers=1)
+    put(tmp_path / "few", "a.png", "b.png")
+    assert len(open_images(data, "test", labels=False, workers=1)) == 1
+    assert len(open_images(data, "train", labels=False, workers=1)) == 1
+
+
 def test_a_csv_lists_images_with_labels_and_parts(tmp_path: Path) -> None:
     put(tmp_path, "x/1.png", "x/2.png", "x/3.png", "x/4.png")
     table = tmp_path / "mine.csv"

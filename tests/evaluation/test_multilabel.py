@@ -105,7 +105,8 @@ def test_probes_agree_with_logistic_regression_on_the_same_features() -> None:
     assert row.interval is not None
     assert row.interval.low < row.value < row.interval.high
     assert row.interval.high - row.interval.low < 10
-    assert row.chance == pytest.approx(100 * test.labels.mean(), abs=0.1)
+    assert row.chance == pytest.approx(100 * test.labels.mean(), abs=1.5)
+    assert row.chance > 100 * test.labels.mean() + 0.5
     assert found.validation is not None
 
 

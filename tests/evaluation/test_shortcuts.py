@@ -21,7 +21,7 @@ from selfsup_cli.evaluation.shortcut_scores import NETWORK, Score, ShortcutRepor
 from selfsup_cli.evaluation.shortcuts import detect
 
 CPU = Hardware(torch.device("cpu"), None)
-QUICK = LocalProbes(steps=40, images=128, heldout=96)
+QUICK = LocalProbes(steps=40, images=128, heldout=400)
 PATCH, FRAME, RESIDUAL, GRID = (
     "a 16×16 patch",
     "a frame 3 pixels wide",
@@ -33,7 +33,7 @@ PATCH, FRAME, RESIDUAL, GRID = (
 def look(method: toys.Method, settings: LocalProbes = QUICK, **pictures: object) -> ShortcutReport:
     sides = {"side": 32, **pictures}
     train = toys.Pictures(200, **sides)  # type: ignore[arg-type]
-    heldout = toys.Pictures(120, first=1000, split="test", **sides)  # type: ignore[arg-type]
+    heldout = toys.Pictures(400, first=1000, split="test", **sides)  # type: ignore[arg-type]
     return detect(method, train, heldout, CPU, settings, Progress(quiet=True))
 
 
@@ -207,7 +207,8 @@ def score(*shares: float) -> Score:
 
 def test_a_cue_exceeds_the_margin_with_its_whole_interval() -> None:
     assert score(*[1.0] * 40).exceeds(0.1) is True
-    assert score(*[0.5] * 40).exceeds(0.1) is False
+    assert score(*[0.5] * 400).exceeds(0.1) is False
+    assert score(0.0, 1.0).exceeds(0.1) is None  # two images show nothing
     assert score(*[0.5, 1.0] * 40).exceeds(0.1) is True
     assert score(0.5, 1.0, 0.5, 1.0).exceeds(0.1) is None
     assert score(1.0).exceeds(0.1) is None

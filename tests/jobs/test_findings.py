@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from selfsup_cli.config.blocks import VideoData
-from selfsup_cli.data.source import open_source
+from selfsup_cli.config.images import ImageData
+from selfsup_cli.data.images import ImageSource, open_images
+from selfsup_cli.data.source import ClipSource, open_source
 from selfsup_cli.evaluation.probe import ProbeResult
-from selfsup_cli.jobs.findings import Probed, of_probe, shared_recordings
+from selfsup_cli.jobs.findings import Probed, of_probe, seen_before, shared_recordings
 from selfsup_cli.runs.report import accuracy
 
 N = 200
@@ -81,3 +83,22 @@ def test_clips_of_one_recording_on_both_sides_are_told_of(
     told = [finding.text for finding in shared_recordings(train, test)]
     assert len(told) == (shared > 0)
     assert all(text.startswith(f"{shared} of {len(test)} test videos were cut") for text in told)
+
+
+def rendered(name: str, seed: int) -> ClipSource | ImageSource:
+    own = {name: {"seed": seed}}
+    if name == "motion":
+        data = VideoData.model_validate({"source": name, **own})
+        return open_source(data, "test", labels=True, workers=1)
+    images = ImageData.model_validate({"source": name, **own})
+    return open_images(images, "test", labels=True, workers=1)
+
+
+@pytest.mark.parametrize("name", ["scenes", "facelike", "motion"])
+def test_no_seed_renders_a_test_part_that_was_trained_on(name: str) -> None:
+    before, now = rendered(name, 0), rendered(name, 1)
+    assert before.split_rule != now.split_rule
+    trained_on = {"data": name, "split": before.split_rule}
+    assert seen_before(trained_on, now) == []
+    (note,) = seen_before({**trained_on, "split": "CSV column split"}, now)
+    assert "may have been seen" in note.text

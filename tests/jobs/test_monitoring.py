@@ -12,7 +12,7 @@ from selfsup_cli.engine.devices import choose
 from selfsup_cli.engine.progress import Progress
 from selfsup_cli.jobs import common
 from selfsup_cli.jobs.common import Videos
-from selfsup_cli.jobs.monitoring import Monitoring
+from selfsup_cli.jobs.monitoring import VideoMonitoring
 from selfsup_cli.methods import create
 
 
@@ -27,7 +27,7 @@ def test_few_held_out_videos_neither_end_the_training_nor_raise_an_alarm(
     )
     held = test.subset(np.arange(few))
     monkeypatch.setattr(common, "open_labelled", lambda *_: (Videos(train, []), Videos(held, [])))
-    monitor = Monitoring(create(resolved), held, choose("cpu"), Progress(quiet=True))
+    monitor = VideoMonitoring(create(resolved), held, choose("cpu"), Progress(quiet=True))
     judgement = monitor.judge()
     assert judgement.health is None
     assert judgement.knn is not None

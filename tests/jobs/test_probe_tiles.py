@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from selfsup_cli.config.evaluation import LinearHeads
 from selfsup_cli.config.presets import resolve
 from selfsup_cli.errors import InputError
 from selfsup_cli.jobs.common import Outcome
@@ -56,6 +57,11 @@ def test_every_layer_is_reported_beside_random_weights_and_seams(weights: Path) 
     assert learned.interval is not None
     assert "videos" not in learned.interval.method
     assert "in real images too" in str(learned.protocol["seams"])
+    # The controls' own numbers are those of the classifier that was trained on them.
+    heads = LinearHeads()
+    assert (learned.protocol["epochs"], rows[-1].protocol["epochs"]) == (4, heads.epochs)
+    assert heads.epochs != 4
+    assert rows[-1].protocol["batch_size"] == heads.batch_size
     # Both images of a pair are held out, or neither: of 48, about a fifth.
     held = int(str(learned.protocol["chosen"]).split(" on ")[1].split()[0])
     assert held % 2 == 0

@@ -36,7 +36,8 @@ def saved(path: Path, seed: int, trained_on: dict[str, Any]) -> Path:
 
 def do(weights: Path, *sets: str, source: str = "scenes", **settings: Any) -> Outcome:
     options = {"subject.run": str(weights), "data.source": source}
-    found = resolve("retrieve-images", options=options, sets=[*SMALL, *sets], env={})
+    chosen = {one.partition("=")[0]: one for one in (*SMALL, *sets)}
+    found = resolve("retrieve-images", options=options, sets=[*chosen.values()], env={})
     return retrieve_images(found, quiet=True, **settings)
 
 
@@ -113,6 +114,25 @@ def test_without_labels_there_is_the_picture_alone(weights: Path, data_dir: Path
     assert outcome.report.measurements == []
     assert [picture.file for picture in outcome.report.pictures] == ["pictures/neighbours.png"]
     assert any("no labels" in finding.text for finding in outcome.report.findings)
+
+
+@pytest.mark.parametrize(("gallery", "has"), [("test", 23), ("train", 24)])
+def test_more_neighbours_than_there_are_are_refused_before_any_work(
+    weights: Path, monkeypatch: pytest.MonkeyPatch, gallery: str, has: int
+) -> None:
+    sets = [f"neighbours.gallery={gallery}", "subject.baseline=none", "neighbours.crops=center"]
+    monkeypatch.setattr(image_search, "extract", lambda *_, **__: pytest.fail("it extracts"))
+    for dry_run in (True, False):
+        with pytest.raises(InputError, match=f"ks is {has + 1}, but each of the 24 .* {has} "):
+            do(weights, f"neighbours.ks=[50, {has + 1}]", *sets, dry_run=dry_run)
+
+
+def test_as_many_neighbours_as_there_are_can_be_asked_for(weights: Path) -> None:
+    sets = ["subject.baseline=none", "neighbours.crops=center"]
+    report = do(weights, "neighbours.ks=[23, 50]", *sets).report
+    assert report is not None
+    assert [row.metric for row in report.measurements] == ["23-NN accuracy", "precision at 23"]
+    assert not any("no labels" in finding.text for finding in report.findings)
 
 
 def test_several_labels_are_counted_by_what_is_shared(weights: Path) -> None:

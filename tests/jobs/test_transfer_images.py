@@ -191,6 +191,35 @@ def test_folds_are_trained_one_after_the_other_and_averaged(
     assert first.measurements[0].protocol["training_images"] == 10
 
 
+@pytest.mark.parametrize("splits", ["1", "1,2", "2"])
+@pytest.mark.parametrize("dry", [[], ["--dry-run"]])
+def test_folds_that_are_not_there_are_refused_before_any_training(
+    splits: str, dry: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    runs = tmp_path / "none"
+    monkeypatch.setenv("SELFSUP_RUNS", str(runs))
+    folder = tmp_path / "photos"
+    for name in ("a/1.png", "a/2.png", "b/1.png", "b/2.png"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (32, 32), (90 * int(name[2]), 0, 0)).save(folder / name)
+    own = ["--preset", "base", "--init", "random", "--data", str(folder), "--splits", splits]
+    assert main(["transfer", "classify", *own, *settings(), *dry]) == 2
+    said = capsys.readouterr().err
+    assert "no folds of its own; leave out --splits" in said or "has no numbered splits" in said
+    assert not runs.exists()
+
+
+def test_a_single_fold_is_the_one_that_is_trained_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SELFSUP_DATA", str(stl10(tmp_path)))
+    run = run_of("one", "splits=[2]", "train.batch_size=10", "train.epochs=1", data="stl10")
+    report = run.report()
+    assert report is not None
+    assert report.measurements[0].split == "official fold 2"
+
+
 def test_the_thesis_number_stands_beside_ours(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

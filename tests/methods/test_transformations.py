@@ -12,6 +12,7 @@ from torch import Tensor
 from selfsup_cli.config.presets import resolve
 from selfsup_cli.config.problems import PresetError
 from selfsup_cli.config.transformations import PretrainTransformations
+from selfsup_cli.engine import schedule
 from selfsup_cli.engine.devices import choose
 from selfsup_cli.engine.trainable import Update
 from selfsup_cli.errors import InputError
@@ -247,6 +248,36 @@ def test_an_inpainter_trained_beforehand_stays_as_it_is() -> None:
     assert all(name.startswith("recogniser.") for name in moved)
 
 
+def test_the_classifier_begins_its_schedule_where_the_inpainter_ends() -> None:
+    model = method(lci__beforehand_steps=3, lci__against_discriminator=False)
+    assert model.begins == {"main": 3}
+    later = schedule.beginning(model.preset.optim, 8, 3)
+    whole = schedule.factor(model.preset.optim, 5)
+    assert [later(step) for step in (3, 5, 8)] == [whole(0), whole(2), whole(5)]
+    assert later(0) == 1
+    update = update_of(model)
+    update.later = {"main": later}
+    model.train()
+    for step in (0, 3):
+        update.begin(step)
+        model.step({"image": photos()}, update)
+    assert update.lr == {"main": pytest.approx(3e-4)}
+
+
+def test_uniform_images_have_no_infinite_errors() -> None:
+    model = method()
+    flat = torch.full((4, 3, 40, 40), 90, dtype=torch.uint8)
+    found = model.quality(model.examples(flat, generator(0, "flat")))
+    assert all(bool(value.isfinite()) for value in found.values())
+
+
+def test_a_batch_that_the_discriminator_cannot_pack_is_told() -> None:
+    model = method()
+    model.train()
+    with pytest.raises(InputError, match="multiple of 2 for each process"):
+        model.step({"image": photos(7)}, update_of(model))
+
+
 def test_rates_of_the_game_are_constant_and_that_of_the_classifier_is_not() -> None:
     model = method()
     model.train()
@@ -302,6 +333,8 @@ def test_seen_stays_near_the_centre() -> None:
         ({"lci__border": 8}, "lci.border"),
         ({"lci__patch": 18}, "multiple of 4"),
         ({"train__batch_size": 7}, "lci.pack"),
+        ({"train__batch_size": 6, "machine__devices": 2}, "--batch-size 8"),
+        ({"train__batch_size": 10, "train__accumulate": 5, "machine__devices": 2}, "--batch-size"),
         ({"framing__crop": 48}, "crop"),
         ({"framing__jitter": 5}, "jitter"),
         ({"kinds": ["identity", "identity"]}, "twice"),

@@ -270,6 +270,21 @@ def test_a_crop_that_a_network_of_timm_cannot_take_is_refused(name: str, crop: i
         build(name, crop=crop, seed=0)
 
 
+@pytest.mark.parametrize(("name", "crop", "near"), [
+    ("vit_tiny_patch16_224", 60, "48 or 64"), ("vit_tiny_patch16_224", 65, "64 or 80"),
+    ("deit3_small_patch16_224", 40, "32 or 48"),
+])  # fmt: skip
+def test_a_crop_whose_edge_no_patch_covers_is_refused(name: str, crop: int, near: str) -> None:
+    with pytest.raises(InputError, match=rf"outermost of {crop}×{crop}: .* crop of {near}$"):
+        build(f"timm/{name}", crop=crop, seed=0)
+
+
+@pytest.mark.parametrize(("name", "crop"), [("pvt_v2_b0", 32), ("pit_ti_224", 72)])
+def test_patches_that_overlap_take_other_crops(name: str, crop: int) -> None:
+    """PVT's are 7×7, four apart and padded; PiT's 16×16, eight apart."""
+    assert small(f"timm/{name}", crop=crop).input.crop == crop
+
+
 @pytest.mark.parametrize("arch", SAMPLE)
 def test_the_contract_holds(arch: str) -> None:
     backbone = small(arch).eval()

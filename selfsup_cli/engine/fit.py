@@ -21,6 +21,7 @@ from selfsup_cli.engine.devices import Hardware
 from selfsup_cli.engine.events import Events
 from selfsup_cli.engine.progress import Progress, clock
 from selfsup_cli.engine.signals import StopFlag
+from selfsup_cli.engine.statistics import WarmStatistics
 from selfsup_cli.engine.trainable import (
     Batch,
     NotFiniteError,
@@ -159,6 +160,8 @@ class Fit:
                 self.run.truncate_metrics(self.at.step, mark)
                 self._saver = Saver(self._checkpoints)
                 self._events = Events(self.run.path / "events", self.at.step, self.total)
+        # A compiled network would be compiled again for every new momentum.
+        self._warm = None if self.train.compile else WarmStatistics(self.model)
 
     def _restore(self, state: dict[str, Any]) -> None:
         load_unwrapped(self.model, state["model"])
@@ -283,6 +286,8 @@ class Fit:
         try:
             for part, piece in enumerate(_split(moved, self.train.accumulate)):
                 self.update.part = part
+                if self._warm is not None:
+                    self._warm()
                 if part < self.train.accumulate - 1:
                     with without_sync(self.model, self.model.networks):
                         rows.append(self.model.step(piece, self.update))

@@ -273,7 +273,7 @@ def _conclude(
         task,
         rows,
         pictures,
-        notes=transferred.notes(task, start, train, heldout, fitted.step),
+        notes=transferred.notes(task, start, train, heldout),
         weights=weights,
         cost=cost,
         command=shlex.join(run.info.command),

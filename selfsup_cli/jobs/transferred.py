@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import nn
 
 from selfsup_cli.data.images import ImageSource
 from selfsup_cli.data.source import UNKNOWN, ClipSource, LeftOut
@@ -30,9 +29,6 @@ from selfsup_cli.runs.run import Run
 from selfsup_cli.visualization import bars, confusion, curves
 
 MODEL = "model.safetensors"
-
-_LEFT = 0.05
-"""Share of batch norm's statistics from before training that a reader is told of."""
 
 
 def keep(run: Run, task: Task, start: Start, train: Part, steps: int) -> str:
@@ -167,7 +163,7 @@ def draw(run: Run, task: Task, found: Answers | Marks, dataset: str) -> list[Pic
     return pictures
 
 
-def notes(task: Task, start: Start, train: Part, heldout: Part, steps: int) -> list[Finding]:
+def notes(task: Task, start: Start, train: Part, heldout: Part) -> list[Finding]:
     """What a reader of the numbers has to know besides."""
     learned, source = train.source, heldout.source
     found = findings.seen_before(start.backbone.trained_on, source)
@@ -183,21 +179,7 @@ def notes(task: Task, start: Start, train: Part, heldout: Part, steps: int) -> l
             f"{small} of {len(shorter)} images are smaller than the crop of {size} pixels and are "
             f"scaled up; a crop of {int(shorter.min())} fits into all of them"
         )
-    share = 0.0 if start.parents else _left_of_statistics(task, steps)
-    if share > _LEFT:
-        texts.append(
-            f"{steps} updates are few for a network with random weights: the running statistics of "
-            f"batch norm, which are what is tested with, are {100 * share:.0f} % those from before "
-            "training; train for longer before comparing it"
-        )
     return [*found, *(Finding(text=text, verdict="note") for text in texts)]
-
-
-def _left_of_statistics(task: Task, steps: int) -> float:
-    """Which share (0 … 1) of the statistics of trained batch norms is from before training."""
-    kinds = nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d
-    moved = [one.momentum for one in task.plain.modules() if isinstance(one, kinds)]
-    return max(((1 - one) ** steps for one in moved if one is not None), default=0.0)
 
 
 def reported(

@@ -36,6 +36,22 @@ CUT = {
     "probe": (*SMALL, "probe.epochs=2", "clips.train=1", "clips.test=1"),
     "retrieve": (*SMALL, "neighbours.clips=1"),
 }  # fmt: skip
+IMAGES = ("data.scenes.images=24", "data.scenes.test_images=12")
+# The same for its commands about images, which are known by their data.
+CUT_IMAGES = {
+    "pretrain": (
+        *IMAGES, "train.max_steps=2", "train.batch_size=4", "network.width=0.0625",
+        "monitor.images=8", "monitor.knn_images=8", "shortcuts.steps=2", "shortcuts.images=8",
+        "shortcuts.heldout=8",
+    ),
+    "transfer": (
+        "data.scenes.images=96", "data.scenes.test_images=12", "train.max_steps=2",
+        "train.batch_size=4",
+    ),
+    "probe": (*IMAGES, "probe.epochs=2", "views.train=1"),
+    "retrieve": (*IMAGES, "neighbours.ks=[1]"),
+    "visualize": IMAGES,
+}  # fmt: skip
 ABSENT = ("--data kinetics", "--dataset ucf101")
 
 
@@ -74,7 +90,7 @@ def test_every_command_of_the_readme_runs(tmp_path: Path) -> None:
         elif "guided-backprop" in arguments or {"--arch", "--dry-run"} <= set(arguments):
             cut = SMALL
         else:
-            cut = CUT.get(verb, ())
+            cut = (CUT_IMAGES if "scenes" in arguments else CUT).get(verb, ())
         if "clips.h5" in arguments and verb == "pretrain":
             cut = (*CUT["pretrain"], "data.max_bad=0.2")
         sets = [part for setting in cut for part in ("--set", setting)]

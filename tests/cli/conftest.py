@@ -96,6 +96,8 @@ def jobs(monkeypatch: pytest.MonkeyPatch) -> FakeJobs:
         ("probe", "probe"),
         ("probe_images", "probe_images"),
         ("retrieve", "retrieve"),
+        ("retrieve_images", "retrieve_images"),
+        ("probe_tiles", "probe_tiles"),
         ("visualize", "pretext"),
         ("visualize_guided", "guided_backprop"),
     ):

@@ -395,7 +395,8 @@ def _with_option(data: Plain, option: Option, text: str) -> Any:
         return None
     value: Any = text
     if option.is_list:
-        value = [_plain_scalar(part.strip()) for part in text.split(",") if part.strip()]
+        parts = [part.strip() for part in text.split(",") if part.strip()]
+        value = parts if option.type is str else [_plain_scalar(part) for part in parts]
     elif option.type is not str or "number" in option.wanted:
         value = _plain_scalar(text.strip())
     return _put(data, option.path.split("."), value)

@@ -47,6 +47,7 @@ IMAGES = (
     "lci.patch=16",
     "lci.layers=3",
     "lci.width=0.1",
+    "lci.schedule=constant",
     "monitor.images=8",
     "monitor.knn_images=8",
     "shortcuts.on=false",
@@ -58,8 +59,10 @@ STEPS = 12
 def preset(workers: int, *more: str, method: str = "temporal") -> Resolved:
     """The preset of that small pretraining."""
     source, own = DATA[method]
-    sets = [*SETTINGS, *own, f"machine.workers={workers}", *more]
-    return resolve(f"pretrain/{method}", options={"data.source": source}, sets=sets, env={})
+    sets = [f"data.source={source}", *SETTINGS, *own, f"machine.workers={workers}", *more]
+    # Of a field that is set twice, the last one counts here.
+    last = {text.partition("=")[0]: text for text in sets}
+    return resolve(f"pretrain/{method}", sets=list(last.values()), env={})
 
 
 def die() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pretraining import SETTINGS, STEPS, preset
+from pretraining import SETTINGS, STEPS, VIDEOS, preset
 
 from selfsup_cli.config.presets import resolve
 from selfsup_cli.engine.checkpoints import read_tensors
@@ -145,9 +145,7 @@ def test_a_signal_saves_and_the_same_command_goes_on(uninterrupted: Path, tmp_pa
 
 
 def preset_arguments() -> list[str]:
-    from pretraining import SETTINGS
-
-    return list(SETTINGS)
+    return [*SETTINGS, *VIDEOS]
 
 
 def test_what_cannot_be_read_is_listed_where_the_next_run_can_leave_it_out(
@@ -159,7 +157,7 @@ def test_what_cannot_be_read_is_listed_where_the_next_run_can_leave_it_out(
         (videos / f"{number}.avi").write_bytes(clip.read_bytes())
     for name in ("zero_byte.mp4", "text_renamed.mp4", "truncated_half.avi"):
         (videos / name).write_bytes((data_dir / "broken" / name).read_bytes())
-    sets = [*SETTINGS, "machine.workers=0", "train.max_steps=1"]
+    sets = [*SETTINGS, *VIDEOS, "machine.workers=0", "train.max_steps=1"]
 
     def run(name: str, **options: Any) -> Run:
         given = {"data.source": str(videos), **options}

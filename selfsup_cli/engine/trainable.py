@@ -97,25 +97,38 @@ class Update:
 
         Raises NotFiniteError before anything is changed when the loss is NaN or infinite.
         """
-        names = names or ("main",)
-        value = loss.item()
-        if not math.isfinite(value):
-            raise NotFiniteError(
-                f"the loss ({', '.join(names)}) became {value} in step {self.step + 1}",
-                kind="not-finite",
-                hint="lower the learning rate (--lr), or clip the gradient (--clip-grad 1)",
-            )
+        self.together((loss, names or ("main",)))
+
+    def together(self, *losses: tuple[Tensor, tuple[str, ...]]) -> None:
+        """Back-propagate each loss to its own optimisers, and only then move them all.
+
+        For networks that play against each other on one forward pass: none of the losses sees what
+        another one moved. Raises NotFiniteError before anything is changed when one of them is NaN
+        or infinite.
+        """
+        for loss, names in losses:
+            value = loss.item()
+            if not math.isfinite(value):
+                raise NotFiniteError(
+                    f"the loss ({', '.join(names)}) became {value} in step {self.step + 1}",
+                    kind="not-finite",
+                    hint="lower the learning rate (--lr), or clip the gradient (--clip-grad 1)",
+                )
+        moving = [name for _, names in losses for name in names]
         if self.part == 0:
-            for name in names:
+            for name in moving:
                 self.optimizers[name].zero_grad(set_to_none=True)
-        scaled = loss / self.parts if self.parts > 1 else loss
-        if self.scaler is not None:
-            scaled = self.scaler.scale(scaled)
-        # Naming the parameters costs a little, and where all are meant it is of no use.
-        moved = None if len(names) == len(self.optimizers) else self._parameters(names)
-        scaled.backward(inputs=moved)  # type: ignore[no-untyped-call]
+        for number, (loss, names) in enumerate(losses, 1):
+            scaled = loss / self.parts if self.parts > 1 else loss
+            if self.scaler is not None:
+                scaled = self.scaler.scale(scaled)
+            # Naming the parameters costs a little, and where all are meant it is of no use.
+            moved = None if len(names) == len(self.optimizers) else self._parameters(names)
+            scaled.backward(  # type: ignore[no-untyped-call]
+                inputs=moved, retain_graph=number < len(losses)
+            )
         if self.part == self.parts - 1:
-            for name in names:
+            for name in moving:
                 self._move(name, self.optimizers[name])
 
     def begin(self, step: int) -> None:

@@ -162,8 +162,7 @@ def _conclude(
             "data": train.source.name,
             "split": train.source.split_rule,
             "fingerprint": train.source.fingerprint,
-            "kinds": list(method.kinds),
-            "questions": list(method.questions),
+            **work.about(),
             "epochs": int(epochs) if epochs.is_integer() else round(epochs, 2),
             "steps": fitted.step,
             "run": run.name,
@@ -174,11 +173,10 @@ def _conclude(
         monitor.last = monitor.judge()
     drawn = training_curves(run.metrics(), monitor.last.chances())
     curves.draw(run.picture("curves.png"), drawn)
-    work.sheet(train, run.picture("pretext.png"))
     findings, measurements = monitor.last.findings(), monitor.measurements()
     pictures = [
         Picture(file="pictures/curves.png", caption="Training and held-out curves."),
-        Picture(file="pictures/pretext.png", caption=work.caption),
+        *work.pictures(train, run),
     ]
     if looked is not None:
         source = heldout.source

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -27,6 +26,8 @@ from selfsup_cli.jobs.visualize_images import pretext_sheet as image_sheet
 from selfsup_cli.methods import create, uses_labels
 from selfsup_cli.methods.image_pretext import ImagePretext
 from selfsup_cli.methods.pretext import VideoPretext
+from selfsup_cli.runs.report import Picture
+from selfsup_cli.runs.run import Run
 
 log = logging.getLogger("selfsup")
 
@@ -40,13 +41,11 @@ P = TypeVar("P", bound=Part)
 class Work(Protocol[P]):
     """Pretraining on one kind of data.
 
-    `many` is what the data consists of, `inputs` what the network gets of it, `caption` says what
-    the sheet of examples shows.
+    `many` is what the data consists of, `inputs` what the network gets of it.
     """
 
     many: str
     inputs: str
-    caption: str
 
     @property
     def preset(self) -> PretrainVideo | PretrainImages:
@@ -69,8 +68,17 @@ class Work(Protocol[P]):
         """The checks on what is held out. After `create`."""
         ...
 
-    def sheet(self, part: P, path: Path) -> None:
-        """Draw some examples of what the network is fed. After `create`."""
+    def inputs_each(self) -> int:
+        """How many inputs are made of one video or image. After `create`."""
+        ...
+
+    def about(self) -> dict[str, Any]:
+        """What the method was asked to learn, for the record that its weights carry. After
+        `create`."""
+        ...
+
+    def pictures(self, part: P, run: Run) -> list[Picture]:
+        """Draw what the network is fed, and what else there is to see. After training."""
         ...
 
     def shortcuts(
@@ -97,7 +105,6 @@ class VideoWork:
 
     many = "videos"
     inputs = "clips"
-    caption = "What the network is fed; each frame bears its index in the video."
     method: VideoPretext
 
     def __init__(self, preset: PretrainVideo) -> None:
@@ -123,8 +130,16 @@ class VideoWork:
     def monitor(self, part: Videos, hardware: Hardware, progress: Progress) -> Monitoring:
         return VideoMonitoring(self.method, part.source, hardware, progress)
 
-    def sheet(self, part: Videos, path: Path) -> None:
-        pretext_sheet(self.method, part.source, path, count=2)
+    def inputs_each(self) -> int:
+        return len(self.method.kinds)
+
+    def about(self) -> dict[str, Any]:
+        return _asked(self.method)
+
+    def pictures(self, part: Videos, run: Run) -> list[Picture]:
+        pretext_sheet(self.method, part.source, run.picture("pretext.png"), count=2)
+        caption = "What the network is fed; each frame bears its index in the video."
+        return [Picture(file="pictures/pretext.png", caption=caption)]
 
     def shortcuts(
         self, train: Videos, heldout: Videos, hardware: Hardware, progress: Progress, stop: StopFlag
@@ -144,7 +159,6 @@ class ImageWork:
 
     many = "images"
     inputs = "crops"
-    caption = "What the network is fed: images, each transformed in all ways."
     method: ImagePretext
 
     def __init__(self, preset: PretrainImages) -> None:
@@ -166,8 +180,16 @@ class ImageWork:
     def monitor(self, part: Images, hardware: Hardware, progress: Progress) -> Monitoring:
         return ImageMonitoring(self.method, part.source, hardware, progress)
 
-    def sheet(self, part: Images, path: Path) -> None:
-        image_sheet(self.method, part.source, path, count=4)
+    def inputs_each(self) -> int:
+        return len(self.method.kinds)
+
+    def about(self) -> dict[str, Any]:
+        return _asked(self.method)
+
+    def pictures(self, part: Images, run: Run) -> list[Picture]:
+        image_sheet(self.method, part.source, run.picture("pretext.png"), count=4)
+        caption = "What the network is fed: images, each transformed in all ways."
+        return [Picture(file="pictures/pretext.png", caption=caption)]
 
     def shortcuts(
         self, train: Images, heldout: Images, hardware: Hardware, progress: Progress, stop: StopFlag
@@ -183,6 +205,10 @@ class ImageWork:
             f"{len(part.source)} images of {part.source.name}, the shorter side {sizes.min()} to "
             f"{sizes.max()} pixels{_left_out(part)}"
         )
+
+
+def _asked(method: Pretext) -> dict[str, Any]:
+    return {"kinds": list(method.kinds), "questions": list(method.questions)}
 
 
 def _tell_small(part: Images, side: int) -> None:

@@ -46,7 +46,7 @@ def rehearse(resolved: Resolved, run: str | None) -> Outcome:
     if (where / "run.json").is_file():
         Run.open(where).require_identity(identity(preset))
     workers = loader_workers(preset.machine.workers, preset.machine.devices)
-    inputs = preset.train.batch_size * len(method.kinds)
+    inputs = preset.train.batch_size * work.inputs_each()
     lines = [
         f"data: {work.found(train)}; held out: {work.found(heldout)} ({train.source.split_rule})",
         f"network: {preset.network.arch}, {parameters:,} parameters with its head",

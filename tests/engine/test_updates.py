@@ -29,6 +29,25 @@ def test_a_loss_moves_only_those_it_is_given_for() -> None:
     assert (a.item(), b.item()) == (-2, -3)
 
 
+def test_networks_that_play_against_each_other_move_by_the_weights_both_had() -> None:
+    a, b, update = two()
+    with torch.no_grad():
+        a.fill_(2.0)
+        b.fill_(3.0)
+    product = a * b
+    update.together((product, ("a",)), (-product, ("b",)))
+    # Each by the other's weight before the step: 2 − 3 and 3 + 2; one after the other b would
+    # have moved by −1.
+    assert (a.item(), b.item()) == (-1, 5)
+
+
+def test_of_losses_that_move_together_none_moves_anything_if_one_is_not_finite() -> None:
+    a, b, update = two()
+    with pytest.raises(NotFiniteError, match=r"the loss \(b\) became inf in step 1"):
+        update.together((a * 1.0, ("a",)), (b + torch.inf, ("b",)))
+    assert (a.item(), b.item()) == (0, 0)
+
+
 class Scaler:
     """Doubles losses; its scale changes with every update, as a real one's does now and then."""
 

@@ -98,7 +98,7 @@ FORCE = work.parameter("force", bool, False, "--force", help="Replace a file tha
 LAST = (
     work.parameter("as_json", bool, False, "--json", help="Print the result as one JSON document."),
     work.parameter(
-        "quiet", bool, False, "--quiet", "-q", help="Say nothing but warnings and errors."
+        "quiet", bool, False, "--quiet", "-q", help="Only results, warnings and errors."
     ),
     work.parameter(
         "verbose", bool, False, "--verbose", "-v", help="Say also what was decided and why."

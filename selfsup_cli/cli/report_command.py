@@ -54,7 +54,7 @@ def _parse(
         bool, typer.Option("--json", help="Print the result as one JSON document.")
     ] = False,
     quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="Say nothing but warnings and errors.")
+        bool, typer.Option("--quiet", "-q", help="Only results, warnings and errors.")
     ] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show all curves.")] = False,
 ) -> Action:

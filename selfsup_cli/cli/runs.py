@@ -56,7 +56,7 @@ def _resume(
     run: Reference,
     as_json: Json = False,
     quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="Say nothing but warnings and errors.")
+        bool, typer.Option("--quiet", "-q", help="Only results, warnings and errors.")
     ] = False,
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Say also what was decided and why.")

@@ -313,7 +313,7 @@ DRY_RUN = parameter(
 )
 _LAST = (
     parameter("as_json", bool, False, "--json", help="Print the result as one JSON document."),
-    parameter("quiet", bool, False, "--quiet", "-q", help="Say nothing but warnings and errors."),
+    parameter("quiet", bool, False, "--quiet", "-q", help="Only results, warnings and errors."),
     parameter("verbose", bool, False, "--verbose", "-v", help="Say also what was decided and why."),
 )
 

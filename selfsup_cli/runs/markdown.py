@@ -17,6 +17,7 @@ from selfsup_cli.runs.tables import (
     ClassTable,
     Said,
     Table,
+    class_heading,
     class_tables,
     data_parts,
     duration,
@@ -50,7 +51,7 @@ def page(report: Report, about: Facts | None = None, *, pictures: str | None = "
         for table in tables(report.measurements):
             blocks += _table(table)
     if found := class_tables(report.measurements):
-        blocks.append("## Results by class")
+        blocks.append(f"## {class_heading(report.measurements)}")
         blocks += [folded(f"{_class_name(one)}", _class_table(one)) for one in found]
     if any(curve.points for curve in report.curves):
         blocks += ["## Curves", curves(report.curves)]

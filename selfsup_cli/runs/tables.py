@@ -219,8 +219,16 @@ def classes(m: Measurement) -> dict[str, float]:
     return {one[1]: float(one[2]) for one in found if one is not None} if all(found) else {}
 
 
+def class_heading(measurements: Iterable[Measurement]) -> str:
+    """What `class_tables` tells apart: classes, attributes or both."""
+    kinds = {
+        key.removeprefix("per_") for m in measurements for key in PER_CLASS if key in m.protocol
+    }
+    return f"Results by {' or '.join(sorted(kinds, reverse=True)) or 'class'}"
+
+
 def class_tables(measurements: Iterable[Measurement]) -> list[ClassTable]:
-    """Results by class, one table for each layer; columns are the features and their controls."""
+    """Results by class or attribute, one table for each layer; columns are the features and their controls."""
     groups: dict[tuple[str, str, str | None], list[tuple[str, dict[str, float]]]] = {}
     for m in measurements:
         if shares := classes(m):

@@ -130,7 +130,9 @@ def test_json_and_words_go_to_their_own_streams(process: Process, tmp_path: Path
 
 def test_ctrl_c_before_the_job_began(tmp_path: Path) -> None:
     hang = (
-        "import sys, types, time\n"
+        "import signal, sys, types, time\n"
+        # Whoever starts in the background may have been told to ignore it.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "module = types.ModuleType('selfsup_cli.jobs.probe')\n"
         "def probe(*a, **k):\n"
         "    print('ready', file=sys.stderr, flush=True)\n"

@@ -18,6 +18,7 @@ from page_tree import Node, parse
 
 from selfsup_cli.runs import markdown
 from selfsup_cli.runs.report import Curve, Finding, Report
+from selfsup_cli.runs.tables import class_heading
 
 READER = MarkdownIt("commonmark", {"xhtmlOut": False}).enable("table")
 
@@ -158,3 +159,12 @@ def test_a_page_that_lies_nowhere_names_its_pictures() -> None:
 def test_what_is_not_there_is_left_out() -> None:
     bare = Report(job="probe", run="first", command="", created=samples.CREATED)
     assert markdown.page(bare) == "# first: probe\n\nMade 2026-01-02 03:04 UTC.\n"
+
+
+def test_results_are_by_what_they_are_told_apart_by() -> None:
+    one = samples.number(450)
+    classes = one.model_copy(update={"protocol": {"per_class": ["dog: 50.0 %"]}})
+    attributes = one.model_copy(update={"protocol": {"per_attribute": ["smiles: 50.0 %"]}})
+    assert class_heading([classes]) == "Results by class"
+    assert class_heading([attributes]) == "Results by attribute"
+    assert class_heading([attributes, classes]) == "Results by class or attribute"

@@ -17,6 +17,16 @@ settings.load_profile("selfsup")
 ROOT = Path(__file__).resolve().parent.parent
 
 
+# Begun last, one of these would keep one process busy while the other has nothing left to do.
+LONGEST = ("learning/", "test_readme.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let the longest tests begin first."""
+    here = Path(__file__).parent
+    items.sort(key=lambda item: not item.path.relative_to(here).as_posix().startswith(LONGEST))
+
+
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
     """The folder of real test data; without it the test is skipped, or fails where it must run."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from itertools import pairwise
 
 import numpy as np
@@ -16,22 +15,16 @@ from torch import Tensor
 
 from selfsup_cli.errors import InputError
 from selfsup_cli.evaluation.frechet import (
-    Extractor,
     Moments,
-    accumulate,
     distance_name,
     expected_bias,
     frechet_distance,
     frechet_interval,
     too_few,
 )
-from selfsup_cli.evaluation.inception_score import (
-    class_probabilities,
-    inception_score,
-    score_name,
-)
+from selfsup_cli.evaluation.inception_score import inception_score, score_name
 from selfsup_cli.evaluation.kernel_distance import kernel_distance, kernel_name, squared_mmd
-from selfsup_cli.evaluation.precision_recall import precision_recall
+from selfsup_cli.evaluation.precision_recall import precision_recall, reach
 
 
 def gen(seed: int = 0) -> torch.Generator:
@@ -160,21 +153,6 @@ def test_jackknife_covers_what_repeated_samples_do() -> None:
     assert frechet_interval([reference], reference)[1] is None
 
 
-def pictures(n: int, batch: int) -> Iterator[Tensor]:
-    yield from torch.rand(n, 3, 4, 4, generator=gen()).split(batch)  # type: ignore[no-untyped-call]
-
-
-def flat(images: Tensor) -> Tensor:
-    return images.flatten(1)[:, :6]
-
-
-def test_any_network_gives_features() -> None:
-    found = accumulate(Extractor("small", flat), pictures(25, 4))
-    whole = accumulate(Extractor("small", flat), pictures(25, 25))
-    assert found.count == 25
-    torch.testing.assert_close(found.covariance, whole.covariance)
-
-
 def test_numbers_are_named_after_their_network() -> None:
     assert [name("inception-2015") for name in (distance_name, score_name, kernel_name)] == [
         "FID", "IS", "KID",
@@ -194,14 +172,6 @@ def test_mistakes_are_told() -> None:
         frechet_distance(Moments.of(features(1, 3)), small)
     with pytest.raises(InputError, match="not finite"):
         small.add(features(5, 3) * math.nan)
-    with pytest.raises(InputError, match="no images"):
-        accumulate(Extractor("small", flat), iter(()))
-    with pytest.raises(InputError, match=r"small gives features \(4, 3, 4, 4\)"):
-        accumulate(Extractor("small", lambda images: images), pictures(4, 4))
-    with pytest.raises(InputError, match="small gives 2 features for 4 images"):
-        accumulate(Extractor("small", lambda images: flat(images)[:2]), pictures(4, 4))
-    with pytest.raises(InputError, match="small has no classes"):
-        class_probabilities(Extractor("small", flat), pictures(4, 4))
     assert too_few(2048, 2048) is not None
     assert too_few(2049, 2048) is None
 
@@ -257,8 +227,6 @@ def test_probabilities_are_checked() -> None:
         inception_score(torch.full((3, 4), 0.25), splits=5)
     with pytest.raises(InputError, match=r"\[images, classes\]"):
         inception_score(torch.ones(3))
-    classes = Extractor("small", flat, lambda images: flat(images).softmax(1))
-    assert class_probabilities(classes, pictures(10, 3)).shape == (10, 6)
 
 
 # Kernel distance
@@ -306,6 +274,8 @@ def test_precision_and_recall_by_hand() -> None:
     found = precision_recall(samples, reals, neighbours=1)
     assert (found.precise, found.samples, found.recalled, found.reals) == (2, 3, 4, 4)
     assert (found.precision, found.recall) == (2 / 3, 1.0)
+    again = precision_recall(samples, reals, neighbours=1, radii=reach(reals, 1))
+    assert again == found
 
 
 def test_collapse_shows_in_recall_and_noise_in_precision() -> None:

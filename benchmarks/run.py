@@ -21,7 +21,8 @@ import measure
 HERE = Path(__file__).parent
 NAMES = (
     "decoding", "exact_frames", "loading", "packs", "search", "steps", "saving", "resuming",
-    "startup", "transferring", "images", "warping", "image_steps",
+    "startup", "transferring", "images", "warping", "image_steps", "activations", "artifact_steps",
+    "gan_steps", "segmenting", "generating", "detecting",
 )  # fmt: skip
 HEAD = ("what", "against", "figure", "goal", "met")
 

@@ -25,11 +25,11 @@ _selfsup_command() {
     commands='' options=''
     case $1 in
     '')
-        commands='pretrain transfer predict probe probe-tiles retrieve visualize sample shortcuts export reproduce report data runs presets doctor completion'
+        commands='pretrain transfer predict probe probe-tiles retrieve score visualize sample shortcuts export reproduce report data runs presets doctor completion'
         options='--version --help -h'
         ;;
     'pretrain')
-        commands='temporal shuffle-learn rotnet3d supervised transformations'
+        commands='temporal shuffle-learn rotnet3d supervised artifacts transformations dfgan'
         options='--help -h'
         ;;
     'pretrain temporal')
@@ -48,12 +48,20 @@ _selfsup_command() {
         commands=''
         options='--preset --set --run --dry-run --json --quiet -q --verbose -v --data --dataset --data-root --split --test-share --max-bad --quarantine --arch --width --crop --optimizer --lr --weight-decay --schedule --clip-grad --epochs --max-steps --batch-size --accumulate --precision --compile --no-compile --deterministic --no-deterministic --checkpoint-steps --seed --monitor-every --device --devices --workers --help -h'
         ;;
+    'pretrain artifacts')
+        commands=''
+        options='--preset --set --run --dry-run --json --quiet -q --verbose -v --data --dataset --data-root --split --fold --test-share --max-bad --quarantine --part --arch --width --crop --optimizer --lr --weight-decay --schedule --clip-grad --epochs --max-steps --batch-size --accumulate --precision --compile --no-compile --deterministic --no-deterministic --checkpoint-steps --seed --monitor-every --device --devices --workers --autoencoder --autoencoder-epochs --max-error --drop-rate --help -h'
+        ;;
     'pretrain transformations')
         commands=''
-        options='--preset --set --run --dry-run --json --quiet -q --verbose -v --data --dataset --data-root --split --fold --test-share --max-bad --quarantine --part --arch --width --canvas --crop --optimizer --lr --weight-decay --schedule --clip-grad --epochs --max-steps --batch-size --accumulate --precision --compile --no-compile --deterministic --no-deterministic --checkpoint-steps --seed --monitor-every --device --devices --workers --kinds --shortcuts --no-shortcuts --help -h'
+        options='--preset --set --run --dry-run --json --quiet -q --verbose -v --data --dataset --data-root --split --fold --test-share --max-bad --quarantine --part --arch --width --crop --canvas --optimizer --lr --weight-decay --schedule --clip-grad --epochs --max-steps --batch-size --accumulate --precision --compile --no-compile --deterministic --no-deterministic --checkpoint-steps --seed --monitor-every --device --devices --workers --kinds --shortcuts --no-shortcuts --help -h'
+        ;;
+    'pretrain dfgan')
+        commands=''
+        options='--preset --set --run --dry-run --json --quiet -q --verbose -v --objective --data --dataset --data-root --split --fold --test-share --max-bad --quarantine --part --images --arch --size --width --norm-discriminator --noise --feeding --noise-weight --share-z --no-share-z --penalty --optimizer --lr --weight-decay --schedule --clip-grad --epochs --max-steps --batch-size --accumulate --precision --compile --no-compile --deterministic --no-deterministic --checkpoint-steps --seed --seeds --n-disc --keep-generators --monitor-every --device --devices --workers --help -h'
         ;;
     'transfer')
-        commands='action sync order classify'
+        commands='action sync order classify segment detect'
         options='--help -h'
         ;;
     'transfer action')
@@ -70,11 +78,27 @@ _selfsup_command() {
         ;;
     'transfer classify')
         commands=''
-        options='--preset --set --run --dry-run --json --quiet -q --verbose -v --init --freeze --reinit-head --no-reinit-head --arch --width --data --dataset --data-root --split --fold --test-share --max-bad --quarantine --part --splits --seed --fraction --shorter --crop --test-crops --optimizer --lr --weight-decay --schedule --clip-grad --epochs --max-steps --batch-size --accumulate --precision --compile --no-compile --deterministic --no-deterministic --checkpoint-steps --check-every --device --devices --workers --labels --help -h'
+        options='--preset --set --run --dry-run --json --quiet -q --verbose -v --init --freeze --absorb-bn --no-absorb-bn --rescale --no-rescale --reinit-head --no-reinit-head --arch --width --data --dataset --data-root --split --fold --test-share --max-bad --quarantine --part --splits --seed --fraction --optimizer --lr --weight-decay --schedule --clip-grad --epochs --max-steps --batch-size --accumulate --precision --compile --no-compile --deterministic --no-deterministic --checkpoint-steps --check-every --device --devices --workers --shorter --crop --test-crops --labels --help -h'
+        ;;
+    'transfer segment')
+        commands=''
+        options='--preset --set --run --dry-run --json --quiet -q --verbose -v --init --freeze --absorb-bn --no-absorb-bn --rescale --no-rescale --arch --width --data --dataset --data-root --split --test-share --max-bad --quarantine --void --splits --seed --fraction --optimizer --lr --weight-decay --schedule --clip-grad --epochs --max-steps --batch-size --accumulate --precision --compile --no-compile --deterministic --no-deterministic --checkpoint-steps --check-every --device --devices --workers --fcn --shorter --crop --help -h'
+        ;;
+    'transfer detect')
+        commands=''
+        options='--preset --set --run --dry-run --json --quiet -q --verbose -v --init --freeze --absorb-bn --no-absorb-bn --rescale --no-rescale --arch --width --data --dataset --data-root --split --test-share --max-bad --quarantine --splits --seed --fraction --optimizer --lr --weight-decay --schedule --clip-grad --epochs --max-steps --batch-size --accumulate --precision --compile --no-compile --deterministic --no-deterministic --checkpoint-steps --check-every --device --devices --workers --proposals --detector --head --layer --shorter --test-shorter --crop --help -h'
         ;;
     'predict')
+        commands='labels artifacts'
+        options='--from --out --pictures --clips --test-crops --top --device --workers --force --json --quiet -q --verbose -v --help -h'
+        ;;
+    'predict labels')
         commands=''
         options='--from --out --pictures --clips --test-crops --top --device --workers --force --json --quiet -q --verbose -v --help -h'
+        ;;
+    'predict artifacts')
+        commands=''
+        options='--from --out --pictures --maps --threshold --replicate --as-they-are --device --workers --force --json --quiet -q --verbose -v --help -h'
         ;;
     'probe')
         commands=''
@@ -88,12 +112,16 @@ _selfsup_command() {
         commands=''
         options='--preset --set --run --dry-run --json --quiet -q --verbose -v --from --baseline --data --dataset --data-root --split --fold --test-share --max-bad --quarantine --layer --clips --seed --device --devices --workers --against --part --crops --gallery --help -h'
         ;;
+    'score')
+        commands=''
+        options='--preset --set --run --dry-run --json --quiet -q --verbose -v --from --weights --images --checkpoints --n --count --seed --truncation --batch-norm --batch-size --data --dataset --data-root --split --fold --test-share --max-bad --quarantine --part --against --real --inception --features --arch --device --workers --help -h'
+        ;;
     'visualize')
-        commands='pretext mean-image guided-backprop'
+        commands='pretext mean-image guided-backprop filters activations gradcam neighbours'
         options='--help -h'
         ;;
     'visualize pretext')
-        commands='temporal shuffle-learn rotnet3d supervised transformations'
+        commands='temporal shuffle-learn rotnet3d supervised artifacts transformations dfgan'
         options='--preset --set --out --count --json --quiet -q --verbose -v --data --dataset --data-root --split --test-share --max-bad --quarantine --arch --width --crop --optimizer --lr --weight-decay --schedule --clip-grad --epochs --max-steps --batch-size --accumulate --precision --compile --no-compile --deterministic --no-deterministic --checkpoint-steps --seed --monitor-every --device --devices --workers --transformations --speed-loss --no-speed-loss --help -h'
         ;;
     'visualize pretext temporal')
@@ -112,9 +140,17 @@ _selfsup_command() {
         commands=''
         options='--preset --set --out --count --json --quiet -q --verbose -v --data --dataset --data-root --split --test-share --max-bad --quarantine --arch --width --crop --optimizer --lr --weight-decay --schedule --clip-grad --epochs --max-steps --batch-size --accumulate --precision --compile --no-compile --deterministic --no-deterministic --checkpoint-steps --seed --monitor-every --device --devices --workers --help -h'
         ;;
+    'visualize pretext artifacts')
+        commands=''
+        options='--preset --set --out --count --json --quiet -q --verbose -v --data --dataset --data-root --split --fold --test-share --max-bad --quarantine --part --arch --width --crop --optimizer --lr --weight-decay --schedule --clip-grad --epochs --max-steps --batch-size --accumulate --precision --compile --no-compile --deterministic --no-deterministic --checkpoint-steps --seed --monitor-every --device --devices --workers --autoencoder --autoencoder-epochs --max-error --drop-rate --help -h'
+        ;;
     'visualize pretext transformations')
         commands=''
-        options='--preset --set --out --count --json --quiet -q --verbose -v --data --dataset --data-root --split --fold --test-share --max-bad --quarantine --part --arch --width --canvas --crop --optimizer --lr --weight-decay --schedule --clip-grad --epochs --max-steps --batch-size --accumulate --precision --compile --no-compile --deterministic --no-deterministic --checkpoint-steps --seed --monitor-every --device --devices --workers --kinds --shortcuts --no-shortcuts --help -h'
+        options='--preset --set --out --count --json --quiet -q --verbose -v --data --dataset --data-root --split --fold --test-share --max-bad --quarantine --part --arch --width --crop --canvas --optimizer --lr --weight-decay --schedule --clip-grad --epochs --max-steps --batch-size --accumulate --precision --compile --no-compile --deterministic --no-deterministic --checkpoint-steps --seed --monitor-every --device --devices --workers --kinds --shortcuts --no-shortcuts --help -h'
+        ;;
+    'visualize pretext dfgan')
+        commands=''
+        options='--preset --set --out --count --json --quiet -q --verbose -v --objective --data --dataset --data-root --split --fold --test-share --max-bad --quarantine --part --images --arch --size --width --norm-discriminator --noise --feeding --noise-weight --share-z --no-share-z --penalty --optimizer --lr --weight-decay --schedule --clip-grad --epochs --max-steps --batch-size --accumulate --precision --compile --no-compile --deterministic --no-deterministic --checkpoint-steps --seed --seeds --n-disc --keep-generators --monitor-every --device --devices --workers --help -h'
         ;;
     'visualize mean-image')
         commands=''
@@ -124,13 +160,37 @@ _selfsup_command() {
         commands=''
         options='--preset --set --out --json --quiet -q --verbose -v --from --layer --unit --data --dataset --data-root --split --test-share --max-bad --quarantine --count --columns --seed --device --workers --help -h'
         ;;
+    'visualize filters')
+        commands=''
+        options='--preset --set --run --out --json --quiet -q --verbose -v --from --baseline --against --help -h'
+        ;;
+    'visualize activations')
+        commands=''
+        options='--preset --set --run --out --json --quiet -q --verbose -v --from --layer --units --count --patches --seed --data --dataset --data-root --split --fold --test-share --max-bad --quarantine --part --over --images --crop --batch-size --device --workers --help -h'
+        ;;
+    'visualize gradcam')
+        commands=''
+        options='--preset --set --run --out --json --quiet -q --verbose -v --from --layer --class --data --dataset --data-root --split --fold --test-share --max-bad --quarantine --part --count --seed --device --workers --help -h'
+        ;;
+    'visualize neighbours')
+        commands=''
+        options='--preset --set --run --out --json --quiet -q --verbose -v --from --baseline --against --layer --count --neighbours --gallery --crops --seed --data --dataset --data-root --split --fold --test-share --max-bad --quarantine --part --device --devices --workers --help -h'
+        ;;
     'sample')
-        commands='transformations'
+        commands='transformations artifacts dfgan'
         options='--help -h'
         ;;
     'sample transformations')
         commands=''
         options='--preset --set --out --json --quiet -q --verbose -v --from --data --dataset --data-root --split --fold --test-share --max-bad --quarantine --part --count --seed --device --workers --help -h'
+        ;;
+    'sample artifacts')
+        commands=''
+        options='--preset --set --run --out --json --quiet -q --verbose -v --from --drop-rates --over --data --dataset --data-root --split --fold --test-share --max-bad --quarantine --part --count --seed --images --device --workers --help -h'
+        ;;
+    'sample dfgan')
+        commands=''
+        options='--preset --set --out --json --quiet -q --verbose -v --from --weights --checkpoint --n --count --seed --truncation --batch-norm --batch-size --show --format --rows --near --data --dataset --data-root --split --fold --test-share --max-bad --quarantine --part --device --workers --help -h'
         ;;
     'shortcuts')
         commands=''
@@ -247,27 +307,27 @@ _selfsup_value() {
         names=presets:pretrain/temporal files=yes
         ;;
     'pretrain temporal --set' | 'visualize pretext --set' | 'visualize pretext temporal --set')
-        fixed='data.source= data.root= data.split= data.test_share= data.split_seed= data.max_bad= data.quarantine= data.motion.videos= data.motion.test_videos= data.motion.length= data.motion.side= data.motion.seed= network.arch= network.width= network.shortcut= network.head_init= augment.resize= augment.scale= augment.crop= augment.flip= augment.color= optim.name= optim.lr= optim.weight_decay= optim.betas= optim.momentum= optim.decay_all= optim.schedule= optim.final_factor= optim.warmup_steps= optim.clip_grad= train.epochs= train.max_steps= train.batch_size= train.accumulate= train.precision= train.compile= train.deterministic= train.checkpoint_steps= train.checkpoint_minutes= train.keep= train.seed= monitor.every_epochs= monitor.videos= monitor.draws= monitor.knn_videos= monitor.knn_k= machine.device= machine.devices= machine.workers= time.kinds= time.speed_loss= time.frames= time.speeds= time.periodic= time.periodic_start= time.warp= time.speed_on_periodic= time.min_frames=' equals=yes
+        fixed='data.source= data.root= data.split= data.test_share= data.split_seed= data.max_bad= data.quarantine= data.motion.videos= data.motion.test_videos= data.motion.length= data.motion.side= data.motion.seed= network.arch= network.width= network.shortcut= network.head_init= augment.resize= augment.scale= augment.crop= augment.flip= augment.color= optim.name= optim.lr= optim.weight_decay= optim.betas= optim.eps= optim.momentum= optim.decay_all= optim.schedule= optim.final_factor= optim.falling= optim.warmup_steps= optim.clip_grad= train.epochs= train.max_steps= train.batch_size= train.accumulate= train.precision= train.compile= train.deterministic= train.checkpoint_steps= train.checkpoint_minutes= train.keep= train.seed= monitor.every_epochs= monitor.videos= monitor.draws= monitor.knn_videos= monitor.knn_k= machine.device= machine.devices= machine.workers= time.kinds= time.speed_loss= time.frames= time.speeds= time.periodic= time.periodic_start= time.warp= time.speed_on_periodic= time.min_frames=' equals=yes
         ;;
-    'pretrain temporal --run' | 'pretrain shuffle-learn --run' | 'pretrain rotnet3d --run' | 'pretrain supervised --run' | 'pretrain transformations --run' | 'transfer action --run' | 'transfer sync --run' | 'transfer order --run' | 'transfer classify --run' | 'probe --run' | 'probe-tiles --run' | 'retrieve --run' | 'shortcuts --run')
+    'pretrain temporal --run' | 'pretrain shuffle-learn --run' | 'pretrain rotnet3d --run' | 'pretrain supervised --run' | 'pretrain artifacts --run' | 'pretrain transformations --run' | 'pretrain dfgan --run' | 'transfer action --run' | 'transfer sync --run' | 'transfer order --run' | 'transfer classify --run' | 'transfer segment --run' | 'transfer detect --run' | 'probe --run' | 'probe-tiles --run' | 'retrieve --run' | 'score --run' | 'visualize filters --run' | 'visualize activations --run' | 'visualize gradcam --run' | 'visualize neighbours --run' | 'sample artifacts --run' | 'shortcuts --run')
         names=runs
         ;;
-    'pretrain temporal --data' | 'pretrain temporal --dataset' | 'pretrain shuffle-learn --data' | 'pretrain shuffle-learn --dataset' | 'pretrain rotnet3d --data' | 'pretrain rotnet3d --dataset' | 'pretrain supervised --data' | 'pretrain supervised --dataset' | 'transfer action --data' | 'transfer action --dataset' | 'transfer sync --data' | 'transfer sync --dataset' | 'transfer order --data' | 'transfer order --dataset' | 'predict 0' | 'visualize pretext --data' | 'visualize pretext --dataset' | 'visualize pretext temporal --data' | 'visualize pretext temporal --dataset' | 'visualize pretext shuffle-learn --data' | 'visualize pretext shuffle-learn --dataset' | 'visualize pretext rotnet3d --data' | 'visualize pretext rotnet3d --dataset' | 'visualize pretext supervised --data' | 'visualize pretext supervised --dataset' | 'visualize guided-backprop --data' | 'visualize guided-backprop --dataset' | 'reproduce --data' | 'reproduce --dataset' | 'data check 0' | 'data pack 0')
+    'pretrain temporal --data' | 'pretrain temporal --dataset' | 'pretrain shuffle-learn --data' | 'pretrain shuffle-learn --dataset' | 'pretrain rotnet3d --data' | 'pretrain rotnet3d --dataset' | 'pretrain supervised --data' | 'pretrain supervised --dataset' | 'transfer action --data' | 'transfer action --dataset' | 'transfer sync --data' | 'transfer sync --dataset' | 'transfer order --data' | 'transfer order --dataset' | 'predict 0' | 'predict labels 0' | 'predict artifacts 0' | 'visualize pretext --data' | 'visualize pretext --dataset' | 'visualize pretext temporal --data' | 'visualize pretext temporal --dataset' | 'visualize pretext shuffle-learn --data' | 'visualize pretext shuffle-learn --dataset' | 'visualize pretext rotnet3d --data' | 'visualize pretext rotnet3d --dataset' | 'visualize pretext supervised --data' | 'visualize pretext supervised --dataset' | 'visualize guided-backprop --data' | 'visualize guided-backprop --dataset' | 'reproduce --data' | 'reproduce --dataset' | 'data check 0' | 'data pack 0')
         names=datasets files=yes
         ;;
-    'pretrain temporal --data-root' | 'pretrain temporal --quarantine' | 'pretrain shuffle-learn --data-root' | 'pretrain shuffle-learn --quarantine' | 'pretrain rotnet3d --data-root' | 'pretrain rotnet3d --quarantine' | 'pretrain supervised --data-root' | 'pretrain supervised --quarantine' | 'pretrain transformations --data-root' | 'pretrain transformations --quarantine' | 'transfer action --data-root' | 'transfer action --quarantine' | 'transfer sync --data-root' | 'transfer sync --quarantine' | 'transfer order --data-root' | 'transfer order --quarantine' | 'transfer classify --data-root' | 'transfer classify --quarantine' | 'predict --out' | 'predict --pictures' | 'predict --device' | 'probe --data-root' | 'probe --quarantine' | 'probe-tiles --data-root' | 'probe-tiles --quarantine' | 'retrieve --data-root' | 'retrieve --quarantine' | 'visualize pretext --out' | 'visualize pretext --data-root' | 'visualize pretext --quarantine' | 'visualize pretext temporal --out' | 'visualize pretext temporal --data-root' | 'visualize pretext temporal --quarantine' | 'visualize pretext shuffle-learn --out' | 'visualize pretext shuffle-learn --data-root' | 'visualize pretext shuffle-learn --quarantine' | 'visualize pretext rotnet3d --out' | 'visualize pretext rotnet3d --data-root' | 'visualize pretext rotnet3d --quarantine' | 'visualize pretext supervised --out' | 'visualize pretext supervised --data-root' | 'visualize pretext supervised --quarantine' | 'visualize pretext transformations --out' | 'visualize pretext transformations --data-root' | 'visualize pretext transformations --quarantine' | 'visualize mean-image --out' | 'visualize mean-image --data-root' | 'visualize mean-image --quarantine' | 'visualize guided-backprop --out' | 'visualize guided-backprop --data-root' | 'visualize guided-backprop --quarantine' | 'sample transformations --out' | 'sample transformations --data-root' | 'sample transformations --quarantine' | 'shortcuts --data-root' | 'shortcuts --quarantine' | 'export safetensors --out' | 'export torchvision --out' | 'export timm --out' | 'export onnx --out' | 'export program --out' | 'export embeddings --out' | 'export embeddings --data-root' | 'export embeddings --quarantine' | 'reproduce --data-root' | 'report --out' | 'data check --data-root' | 'data check --out' | 'data pack --size' | 'data pack --data-root' | 'data pack --quarantine' | 'data pack 1' | 'presets validate 0' | 'presets copy 1')
+    'pretrain temporal --data-root' | 'pretrain temporal --quarantine' | 'pretrain shuffle-learn --data-root' | 'pretrain shuffle-learn --quarantine' | 'pretrain rotnet3d --data-root' | 'pretrain rotnet3d --quarantine' | 'pretrain supervised --data-root' | 'pretrain supervised --quarantine' | 'pretrain artifacts --data-root' | 'pretrain artifacts --quarantine' | 'pretrain transformations --data-root' | 'pretrain transformations --quarantine' | 'pretrain dfgan --data-root' | 'pretrain dfgan --quarantine' | 'transfer action --data-root' | 'transfer action --quarantine' | 'transfer sync --data-root' | 'transfer sync --quarantine' | 'transfer order --data-root' | 'transfer order --quarantine' | 'transfer classify --data-root' | 'transfer classify --quarantine' | 'transfer segment --data-root' | 'transfer segment --quarantine' | 'transfer detect --data-root' | 'transfer detect --quarantine' | 'transfer detect --proposals' | 'predict --out' | 'predict --pictures' | 'predict --device' | 'predict labels --out' | 'predict labels --pictures' | 'predict labels --device' | 'predict artifacts --out' | 'predict artifacts --pictures' | 'predict artifacts --maps' | 'predict artifacts --device' | 'probe --data-root' | 'probe --quarantine' | 'probe-tiles --data-root' | 'probe-tiles --quarantine' | 'retrieve --data-root' | 'retrieve --quarantine' | 'score --data-root' | 'score --quarantine' | 'score --inception' | 'visualize pretext --out' | 'visualize pretext --data-root' | 'visualize pretext --quarantine' | 'visualize pretext temporal --out' | 'visualize pretext temporal --data-root' | 'visualize pretext temporal --quarantine' | 'visualize pretext shuffle-learn --out' | 'visualize pretext shuffle-learn --data-root' | 'visualize pretext shuffle-learn --quarantine' | 'visualize pretext rotnet3d --out' | 'visualize pretext rotnet3d --data-root' | 'visualize pretext rotnet3d --quarantine' | 'visualize pretext supervised --out' | 'visualize pretext supervised --data-root' | 'visualize pretext supervised --quarantine' | 'visualize pretext artifacts --out' | 'visualize pretext artifacts --data-root' | 'visualize pretext artifacts --quarantine' | 'visualize pretext transformations --out' | 'visualize pretext transformations --data-root' | 'visualize pretext transformations --quarantine' | 'visualize pretext dfgan --out' | 'visualize pretext dfgan --data-root' | 'visualize pretext dfgan --quarantine' | 'visualize mean-image --out' | 'visualize mean-image --data-root' | 'visualize mean-image --quarantine' | 'visualize guided-backprop --out' | 'visualize guided-backprop --data-root' | 'visualize guided-backprop --quarantine' | 'visualize filters --out' | 'visualize activations --out' | 'visualize activations --data-root' | 'visualize activations --quarantine' | 'visualize gradcam --out' | 'visualize gradcam --class' | 'visualize gradcam --data-root' | 'visualize gradcam --quarantine' | 'visualize neighbours --out' | 'visualize neighbours --data-root' | 'visualize neighbours --quarantine' | 'sample transformations --out' | 'sample transformations --data-root' | 'sample transformations --quarantine' | 'sample artifacts --out' | 'sample artifacts --data-root' | 'sample artifacts --quarantine' | 'sample dfgan --out' | 'sample dfgan --data-root' | 'sample dfgan --quarantine' | 'shortcuts --data-root' | 'shortcuts --quarantine' | 'export safetensors --out' | 'export torchvision --out' | 'export timm --out' | 'export onnx --out' | 'export program --out' | 'export embeddings --out' | 'export embeddings --data-root' | 'export embeddings --quarantine' | 'reproduce --data-root' | 'report --out' | 'data check --data-root' | 'data check --out' | 'data pack --size' | 'data pack --data-root' | 'data pack --quarantine' | 'data pack 1' | 'presets validate 0' | 'presets copy 1')
         files=yes
         ;;
     'pretrain temporal --arch' | 'pretrain shuffle-learn --arch' | 'pretrain rotnet3d --arch' | 'pretrain supervised --arch' | 'transfer action --arch' | 'transfer sync --arch' | 'transfer order --arch' | 'visualize pretext --arch' | 'visualize pretext temporal --arch' | 'visualize pretext shuffle-learn --arch' | 'visualize pretext rotnet3d --arch' | 'visualize pretext supervised --arch')
         names=archs
         ;;
-    'pretrain temporal --optimizer' | 'pretrain shuffle-learn --optimizer' | 'pretrain rotnet3d --optimizer' | 'pretrain supervised --optimizer' | 'pretrain transformations --optimizer' | 'transfer action --optimizer' | 'transfer sync --optimizer' | 'transfer order --optimizer' | 'transfer classify --optimizer' | 'visualize pretext --optimizer' | 'visualize pretext temporal --optimizer' | 'visualize pretext shuffle-learn --optimizer' | 'visualize pretext rotnet3d --optimizer' | 'visualize pretext supervised --optimizer' | 'visualize pretext transformations --optimizer')
-        fixed='adamw sgd'
+    'pretrain temporal --optimizer' | 'pretrain shuffle-learn --optimizer' | 'pretrain rotnet3d --optimizer' | 'pretrain supervised --optimizer' | 'pretrain artifacts --optimizer' | 'pretrain transformations --optimizer' | 'pretrain dfgan --optimizer' | 'transfer action --optimizer' | 'transfer sync --optimizer' | 'transfer order --optimizer' | 'transfer classify --optimizer' | 'transfer segment --optimizer' | 'transfer detect --optimizer' | 'visualize pretext --optimizer' | 'visualize pretext temporal --optimizer' | 'visualize pretext shuffle-learn --optimizer' | 'visualize pretext rotnet3d --optimizer' | 'visualize pretext supervised --optimizer' | 'visualize pretext artifacts --optimizer' | 'visualize pretext transformations --optimizer' | 'visualize pretext dfgan --optimizer')
+        fixed='adamw adam sgd'
         ;;
-    'pretrain temporal --schedule' | 'pretrain shuffle-learn --schedule' | 'pretrain rotnet3d --schedule' | 'pretrain supervised --schedule' | 'pretrain transformations --schedule' | 'transfer action --schedule' | 'transfer sync --schedule' | 'transfer order --schedule' | 'transfer classify --schedule' | 'visualize pretext --schedule' | 'visualize pretext temporal --schedule' | 'visualize pretext shuffle-learn --schedule' | 'visualize pretext rotnet3d --schedule' | 'visualize pretext supervised --schedule' | 'visualize pretext transformations --schedule')
-        fixed='cosine constant'
+    'pretrain temporal --schedule' | 'pretrain shuffle-learn --schedule' | 'pretrain rotnet3d --schedule' | 'pretrain supervised --schedule' | 'pretrain artifacts --schedule' | 'pretrain transformations --schedule' | 'pretrain dfgan --schedule' | 'transfer action --schedule' | 'transfer sync --schedule' | 'transfer order --schedule' | 'transfer classify --schedule' | 'transfer segment --schedule' | 'transfer detect --schedule' | 'visualize pretext --schedule' | 'visualize pretext temporal --schedule' | 'visualize pretext shuffle-learn --schedule' | 'visualize pretext rotnet3d --schedule' | 'visualize pretext supervised --schedule' | 'visualize pretext artifacts --schedule' | 'visualize pretext transformations --schedule' | 'visualize pretext dfgan --schedule')
+        fixed='cosine linear constant'
         ;;
-    'pretrain temporal --precision' | 'pretrain shuffle-learn --precision' | 'pretrain rotnet3d --precision' | 'pretrain supervised --precision' | 'pretrain transformations --precision' | 'transfer action --precision' | 'transfer sync --precision' | 'transfer order --precision' | 'transfer classify --precision' | 'visualize pretext --precision' | 'visualize pretext temporal --precision' | 'visualize pretext shuffle-learn --precision' | 'visualize pretext rotnet3d --precision' | 'visualize pretext supervised --precision' | 'visualize pretext transformations --precision')
+    'pretrain temporal --precision' | 'pretrain shuffle-learn --precision' | 'pretrain rotnet3d --precision' | 'pretrain supervised --precision' | 'pretrain artifacts --precision' | 'pretrain transformations --precision' | 'pretrain dfgan --precision' | 'transfer action --precision' | 'transfer sync --precision' | 'transfer order --precision' | 'transfer classify --precision' | 'transfer segment --precision' | 'transfer detect --precision' | 'visualize pretext --precision' | 'visualize pretext temporal --precision' | 'visualize pretext shuffle-learn --precision' | 'visualize pretext rotnet3d --precision' | 'visualize pretext supervised --precision' | 'visualize pretext artifacts --precision' | 'visualize pretext transformations --precision' | 'visualize pretext dfgan --precision')
         fixed='auto 32 bf16 fp16'
         ;;
     'pretrain temporal --transformations' | 'visualize pretext --transformations' | 'visualize pretext temporal --transformations')
@@ -277,7 +337,7 @@ _selfsup_value() {
         names=presets:pretrain/shuffle-learn files=yes
         ;;
     'pretrain shuffle-learn --set' | 'pretrain rotnet3d --set' | 'pretrain supervised --set' | 'visualize pretext shuffle-learn --set' | 'visualize pretext rotnet3d --set' | 'visualize pretext supervised --set')
-        fixed='data.source= data.root= data.split= data.test_share= data.split_seed= data.max_bad= data.quarantine= data.motion.videos= data.motion.test_videos= data.motion.length= data.motion.side= data.motion.seed= network.arch= network.width= network.shortcut= network.head_init= augment.resize= augment.scale= augment.crop= augment.flip= augment.color= optim.name= optim.lr= optim.weight_decay= optim.betas= optim.momentum= optim.decay_all= optim.schedule= optim.final_factor= optim.warmup_steps= optim.clip_grad= train.epochs= train.max_steps= train.batch_size= train.accumulate= train.precision= train.compile= train.deterministic= train.checkpoint_steps= train.checkpoint_minutes= train.keep= train.seed= monitor.every_epochs= monitor.videos= monitor.draws= monitor.knn_videos= monitor.knn_k= machine.device= machine.devices= machine.workers= clip.frames= clip.max_skip=' equals=yes
+        fixed='data.source= data.root= data.split= data.test_share= data.split_seed= data.max_bad= data.quarantine= data.motion.videos= data.motion.test_videos= data.motion.length= data.motion.side= data.motion.seed= network.arch= network.width= network.shortcut= network.head_init= augment.resize= augment.scale= augment.crop= augment.flip= augment.color= optim.name= optim.lr= optim.weight_decay= optim.betas= optim.eps= optim.momentum= optim.decay_all= optim.schedule= optim.final_factor= optim.falling= optim.warmup_steps= optim.clip_grad= train.epochs= train.max_steps= train.batch_size= train.accumulate= train.precision= train.compile= train.deterministic= train.checkpoint_steps= train.checkpoint_minutes= train.keep= train.seed= monitor.every_epochs= monitor.videos= monitor.draws= monitor.knn_videos= monitor.knn_k= machine.device= machine.devices= machine.workers= clip.frames= clip.max_skip=' equals=yes
         ;;
     'pretrain rotnet3d --preset' | 'visualize pretext rotnet3d --preset')
         names=presets:pretrain/rotnet3d files=yes
@@ -285,59 +345,107 @@ _selfsup_value() {
     'pretrain supervised --preset' | 'visualize pretext supervised --preset')
         names=presets:pretrain/supervised files=yes
         ;;
+    'pretrain artifacts --preset' | 'visualize pretext artifacts --preset')
+        names=presets:pretrain/artifacts files=yes
+        ;;
+    'pretrain artifacts --set' | 'visualize pretext artifacts --set')
+        fixed='drop_rate= locate= locate_weight= real= history= data.source= data.root= data.split= data.test_share= data.split_seed= data.max_bad= data.quarantine= data.part= data.scenes.images= data.scenes.test_images= data.scenes.side= data.scenes.seed= data.facelike.images= data.facelike.test_images= data.facelike.side= data.facelike.seed= network.arch= network.width= network.padding= framing.crop= framing.flip= framing.area= framing.ratio= framing.cubic= framing.color= framing.test_share= optim.name= optim.lr= optim.weight_decay= optim.betas= optim.eps= optim.momentum= optim.decay_all= optim.schedule= optim.final_factor= optim.falling= optim.warmup_steps= optim.clip_grad= train.epochs= train.max_steps= train.batch_size= train.accumulate= train.precision= train.compile= train.deterministic= train.checkpoint_steps= train.checkpoint_minutes= train.keep= train.seed= monitor.every_epochs= monitor.images= monitor.knn_images= monitor.knn_k= machine.device= machine.devices= machine.workers= autoencoder.source= autoencoder.epochs= autoencoder.base= autoencoder.kernel= autoencoder.lr= autoencoder.weight_decay= autoencoder.error_weight= autoencoder.max_error= repair.local= repair.gated= repair.objective= repair.kept_recon_weight=' equals=yes
+        ;;
+    'pretrain artifacts --data' | 'pretrain artifacts --dataset' | 'pretrain transformations --data' | 'pretrain transformations --dataset' | 'pretrain dfgan --data' | 'pretrain dfgan --dataset' | 'transfer classify --data' | 'transfer classify --dataset' | 'transfer segment --data' | 'transfer segment --dataset' | 'transfer detect --data' | 'transfer detect --dataset' | 'probe-tiles --data' | 'probe-tiles --dataset' | 'score --images' | 'score --data' | 'score --dataset' | 'visualize pretext artifacts --data' | 'visualize pretext artifacts --dataset' | 'visualize pretext transformations --data' | 'visualize pretext transformations --dataset' | 'visualize pretext dfgan --data' | 'visualize pretext dfgan --dataset' | 'visualize mean-image --data' | 'visualize mean-image --dataset' | 'visualize activations --data' | 'visualize activations --dataset' | 'visualize gradcam --data' | 'visualize gradcam --dataset' | 'visualize neighbours --data' | 'visualize neighbours --dataset' | 'sample transformations --data' | 'sample transformations --dataset' | 'sample artifacts --data' | 'sample artifacts --dataset' | 'sample dfgan --data' | 'sample dfgan --dataset' | 'shortcuts --data' | 'shortcuts --dataset')
+        names=image-datasets files=yes
+        ;;
+    'pretrain artifacts --arch' | 'pretrain transformations --arch' | 'transfer classify --arch' | 'transfer segment --arch' | 'transfer detect --arch' | 'score --arch' | 'visualize pretext artifacts --arch' | 'visualize pretext transformations --arch')
+        names=image-archs
+        ;;
+    'pretrain artifacts --autoencoder' | 'predict --from' | 'predict labels --from' | 'predict artifacts --from' | 'probe --from' | 'probe-tiles --from' | 'retrieve --from' | 'score --from' | 'visualize pretext artifacts --autoencoder' | 'visualize filters --from' | 'visualize activations --from' | 'visualize gradcam --from' | 'visualize neighbours --from' | 'sample transformations --from' | 'sample dfgan --from' | 'shortcuts --from' | 'export safetensors --from' | 'export torchvision --from' | 'export timm --from' | 'export onnx --from' | 'export program --from' | 'export embeddings --from' | 'report '[0-9]* | 'runs show 0' | 'runs resume 0' | 'runs verify '[0-9]*)
+        fixed='latest' names=runs files=yes
+        ;;
     'pretrain transformations --preset' | 'visualize pretext transformations --preset')
         names=presets:pretrain/transformations files=yes
         ;;
     'pretrain transformations --set' | 'visualize pretext transformations --set')
-        fixed='kinds= tiles= data.source= data.root= data.split= data.test_share= data.split_seed= data.max_bad= data.quarantine= data.part= data.scenes.images= data.scenes.test_images= data.scenes.side= data.scenes.seed= data.facelike.images= data.facelike.test_images= data.facelike.side= data.facelike.seed= network.arch= network.width= network.padding= framing.shorter= framing.canvas= framing.crop= framing.jitter= framing.flip= framing.rotate_share= framing.rotate_angle= optim.name= optim.lr= optim.weight_decay= optim.betas= optim.momentum= optim.decay_all= optim.schedule= optim.final_factor= optim.warmup_steps= optim.clip_grad= train.epochs= train.max_steps= train.batch_size= train.accumulate= train.precision= train.compile= train.deterministic= train.checkpoint_steps= train.checkpoint_minutes= train.keep= train.seed= monitor.every_epochs= monitor.images= monitor.knn_images= monitor.knn_k= machine.device= machine.devices= machine.workers= warp.points= warp.reach= warp.placement= lci.patch= lci.border= lci.margin= lci.noise= lci.layers= lci.width= lci.pack= lci.lr= lci.lr_discriminator= lci.schedule= lci.border_weight= lci.autoencode_weight= lci.against_classifier= lci.against_discriminator= lci.beforehand_steps= lci.hidden_negatives= shortcuts.steps= shortcuts.images= shortcuts.heldout= shortcuts.patch= shortcuts.border= shortcuts.margin= shortcuts.seed= shortcuts.on=' equals=yes
-        ;;
-    'pretrain transformations --data' | 'pretrain transformations --dataset' | 'transfer classify --data' | 'transfer classify --dataset' | 'probe-tiles --data' | 'probe-tiles --dataset' | 'visualize pretext transformations --data' | 'visualize pretext transformations --dataset' | 'visualize mean-image --data' | 'visualize mean-image --dataset' | 'sample transformations --data' | 'sample transformations --dataset' | 'shortcuts --data' | 'shortcuts --dataset')
-        names=image-datasets files=yes
-        ;;
-    'pretrain transformations --arch' | 'transfer classify --arch' | 'visualize pretext transformations --arch')
-        names=image-archs
+        fixed='kinds= tiles= data.source= data.root= data.split= data.test_share= data.split_seed= data.max_bad= data.quarantine= data.part= data.scenes.images= data.scenes.test_images= data.scenes.side= data.scenes.seed= data.facelike.images= data.facelike.test_images= data.facelike.side= data.facelike.seed= network.arch= network.width= network.padding= framing.crop= framing.flip= framing.shorter= framing.canvas= framing.jitter= framing.rotate_share= framing.rotate_angle= optim.name= optim.lr= optim.weight_decay= optim.betas= optim.eps= optim.momentum= optim.decay_all= optim.schedule= optim.final_factor= optim.falling= optim.warmup_steps= optim.clip_grad= train.epochs= train.max_steps= train.batch_size= train.accumulate= train.precision= train.compile= train.deterministic= train.checkpoint_steps= train.checkpoint_minutes= train.keep= train.seed= monitor.every_epochs= monitor.images= monitor.knn_images= monitor.knn_k= machine.device= machine.devices= machine.workers= warp.points= warp.reach= warp.placement= lci.patch= lci.border= lci.margin= lci.noise= lci.layers= lci.width= lci.pack= lci.lr= lci.lr_discriminator= lci.schedule= lci.border_weight= lci.autoencode_weight= lci.against_classifier= lci.against_discriminator= lci.beforehand_steps= lci.hidden_negatives= shortcuts.steps= shortcuts.images= shortcuts.heldout= shortcuts.patch= shortcuts.border= shortcuts.margin= shortcuts.seed= shortcuts.on=' equals=yes
         ;;
     'pretrain transformations --kinds' | 'visualize pretext transformations --kinds')
         names=transformations many=yes
+        ;;
+    'pretrain dfgan --preset' | 'visualize pretext dfgan --preset')
+        names=presets:pretrain/dfgan files=yes
+        ;;
+    'pretrain dfgan --set' | 'visualize pretext dfgan --set')
+        fixed='objective= data.source= data.root= data.split= data.test_share= data.split_seed= data.max_bad= data.quarantine= data.part= data.images= data.scenes.images= data.scenes.test_images= data.scenes.side= data.scenes.seed= data.facelike.images= data.facelike.test_images= data.facelike.side= data.facelike.seed= data.ring.modes= data.ring.radius= data.ring.sigma= data.ring.points= data.ring.test_points= data.ring.seed= network.arch= network.size= network.width= network.latent= network.discriminator= network.depth= network.activation= network.norm_generator= network.norm_discriminator= filtering.noise= filtering.feeding= filtering.weight= filtering.magnitude= filtering.sigma= filtering.anneal_steps= filtering.reach= filtering.narrower= filtering.share_z= filtering.against= filtering.standardize= penalty.kind= penalty.weight= optim.name= optim.lr= optim.weight_decay= optim.betas= optim.eps= optim.momentum= optim.decay_all= optim.schedule= optim.final_factor= optim.falling= optim.warmup_steps= optim.clip_grad= train.epochs= train.max_steps= train.batch_size= train.accumulate= train.precision= train.compile= train.deterministic= train.checkpoint_steps= train.checkpoint_minutes= train.keep= train.seed= train.seeds= train.discriminator_steps= train.average= train.keep_generators= monitor.every_epochs= monitor.images= monitor.batch= monitor.weights= machine.device= machine.devices= machine.workers=' equals=yes
+        ;;
+    'pretrain dfgan --arch' | 'visualize pretext dfgan --arch')
+        fixed='dcgan sngan mlp'
+        ;;
+    'pretrain dfgan --norm-discriminator' | 'visualize pretext dfgan --norm-discriminator')
+        fixed='auto batch layer spectral none'
+        ;;
+    'pretrain dfgan --feeding' | 'visualize pretext dfgan --feeding')
+        fixed='both noisy alternate'
         ;;
     'transfer action --preset')
         names=presets:transfer/action files=yes
         ;;
     'transfer action --set')
-        fixed='splits= seeds= fraction= check_epochs= start.init= start.freeze= start.reinit_head= network.arch= network.width= network.shortcut= network.head_init= data.source= data.root= data.split= data.test_share= data.split_seed= data.max_bad= data.quarantine= data.motion.videos= data.motion.test_videos= data.motion.length= data.motion.side= data.motion.seed= head.hidden= head.pooling= augment.resize= augment.scale= augment.crop= augment.flip= augment.color= optim.name= optim.lr= optim.weight_decay= optim.betas= optim.momentum= optim.decay_all= optim.schedule= optim.final_factor= optim.warmup_steps= optim.clip_grad= train.epochs= train.max_steps= train.batch_size= train.accumulate= train.precision= train.compile= train.deterministic= train.checkpoint_steps= train.checkpoint_minutes= train.keep= machine.device= machine.devices= machine.workers= clips.max_skip= clips.test=' equals=yes
+        fixed='splits= seeds= fraction= check_epochs= start.init= start.freeze= start.reinit_head= network.arch= network.width= network.shortcut= network.head_init= data.source= data.root= data.split= data.test_share= data.split_seed= data.max_bad= data.quarantine= data.motion.videos= data.motion.test_videos= data.motion.length= data.motion.side= data.motion.seed= head.hidden= head.pooling= augment.resize= augment.scale= augment.crop= augment.flip= augment.color= optim.name= optim.lr= optim.weight_decay= optim.betas= optim.eps= optim.momentum= optim.decay_all= optim.schedule= optim.final_factor= optim.falling= optim.warmup_steps= optim.clip_grad= train.epochs= train.max_steps= train.batch_size= train.accumulate= train.precision= train.compile= train.deterministic= train.checkpoint_steps= train.checkpoint_minutes= train.keep= machine.device= machine.devices= machine.workers= clips.max_skip= clips.test=' equals=yes
         ;;
-    'transfer action --init' | 'transfer sync --init' | 'transfer order --init' | 'transfer classify --init')
+    'transfer action --init' | 'transfer sync --init' | 'transfer order --init' | 'transfer classify --init' | 'transfer segment --init' | 'transfer detect --init')
         fixed='latest random supervised' names=runs files=yes
         ;;
-    'transfer action --freeze' | 'transfer sync --freeze' | 'transfer order --freeze' | 'transfer classify --freeze')
+    'transfer action --freeze' | 'transfer sync --freeze' | 'transfer order --freeze' | 'transfer classify --freeze' | 'transfer segment --freeze' | 'transfer detect --freeze')
         fixed='none conv' names=layers
         ;;
     'transfer sync --preset')
         names=presets:transfer/sync files=yes
         ;;
     'transfer sync --set')
-        fixed='splits= seeds= fraction= check_epochs= start.init= start.freeze= start.reinit_head= network.arch= network.width= network.shortcut= network.head_init= data.source= data.root= data.split= data.test_share= data.split_seed= data.max_bad= data.quarantine= data.motion.videos= data.motion.test_videos= data.motion.length= data.motion.side= data.motion.seed= head.hidden= head.pooling= augment.resize= augment.scale= augment.crop= augment.flip= augment.color= optim.name= optim.lr= optim.weight_decay= optim.betas= optim.momentum= optim.decay_all= optim.schedule= optim.final_factor= optim.warmup_steps= optim.clip_grad= train.epochs= train.max_steps= train.batch_size= train.accumulate= train.precision= train.compile= train.deterministic= train.checkpoint_steps= train.checkpoint_minutes= train.keep= machine.device= machine.devices= machine.workers= pairs.max_offset= pairs.test=' equals=yes
+        fixed='splits= seeds= fraction= check_epochs= start.init= start.freeze= start.reinit_head= network.arch= network.width= network.shortcut= network.head_init= data.source= data.root= data.split= data.test_share= data.split_seed= data.max_bad= data.quarantine= data.motion.videos= data.motion.test_videos= data.motion.length= data.motion.side= data.motion.seed= head.hidden= head.pooling= augment.resize= augment.scale= augment.crop= augment.flip= augment.color= optim.name= optim.lr= optim.weight_decay= optim.betas= optim.eps= optim.momentum= optim.decay_all= optim.schedule= optim.final_factor= optim.falling= optim.warmup_steps= optim.clip_grad= train.epochs= train.max_steps= train.batch_size= train.accumulate= train.precision= train.compile= train.deterministic= train.checkpoint_steps= train.checkpoint_minutes= train.keep= machine.device= machine.devices= machine.workers= pairs.max_offset= pairs.test=' equals=yes
         ;;
     'transfer order --preset')
         names=presets:transfer/order files=yes
         ;;
     'transfer order --set')
-        fixed='splits= seeds= fraction= check_epochs= start.init= start.freeze= start.reinit_head= network.arch= network.width= network.shortcut= network.head_init= data.source= data.root= data.split= data.test_share= data.split_seed= data.max_bad= data.quarantine= data.motion.videos= data.motion.test_videos= data.motion.length= data.motion.side= data.motion.seed= head.hidden= head.pooling= augment.resize= augment.scale= augment.crop= augment.flip= augment.color= optim.name= optim.lr= optim.weight_decay= optim.betas= optim.momentum= optim.decay_all= optim.schedule= optim.final_factor= optim.warmup_steps= optim.clip_grad= train.epochs= train.max_steps= train.batch_size= train.accumulate= train.precision= train.compile= train.deterministic= train.checkpoint_steps= train.checkpoint_minutes= train.keep= machine.device= machine.devices= machine.workers= pairs.max_skip= pairs.max_gap= pairs.test=' equals=yes
+        fixed='splits= seeds= fraction= check_epochs= start.init= start.freeze= start.reinit_head= network.arch= network.width= network.shortcut= network.head_init= data.source= data.root= data.split= data.test_share= data.split_seed= data.max_bad= data.quarantine= data.motion.videos= data.motion.test_videos= data.motion.length= data.motion.side= data.motion.seed= head.hidden= head.pooling= augment.resize= augment.scale= augment.crop= augment.flip= augment.color= optim.name= optim.lr= optim.weight_decay= optim.betas= optim.eps= optim.momentum= optim.decay_all= optim.schedule= optim.final_factor= optim.falling= optim.warmup_steps= optim.clip_grad= train.epochs= train.max_steps= train.batch_size= train.accumulate= train.precision= train.compile= train.deterministic= train.checkpoint_steps= train.checkpoint_minutes= train.keep= machine.device= machine.devices= machine.workers= pairs.max_skip= pairs.max_gap= pairs.test=' equals=yes
         ;;
     'transfer classify --preset')
         names=presets:transfer/classify files=yes
         ;;
     'transfer classify --set')
-        fixed='splits= seeds= fraction= check_epochs= labels= start.init= start.freeze= start.reinit_head= network.arch= network.width= network.padding= data.source= data.root= data.split= data.test_share= data.split_seed= data.max_bad= data.quarantine= data.part= data.scenes.images= data.scenes.test_images= data.scenes.side= data.scenes.seed= data.facelike.images= data.facelike.test_images= data.facelike.side= data.facelike.seed= head.hidden= head.dropout= head.pooling= augment.shorter= augment.crop= augment.framing= augment.scale= augment.flip= augment.color= augment.affine= augment.cutout= augment.cutout_side= test.crops= optim.name= optim.lr= optim.weight_decay= optim.betas= optim.momentum= optim.decay_all= optim.schedule= optim.final_factor= optim.warmup_steps= optim.clip_grad= train.epochs= train.max_steps= train.batch_size= train.accumulate= train.precision= train.compile= train.deterministic= train.checkpoint_steps= train.checkpoint_minutes= train.keep= machine.device= machine.devices= machine.workers=' equals=yes
+        fixed='splits= seeds= fraction= check_epochs= labels= start.init= start.freeze= start.absorb_bn= start.rescale= start.reinit_head= network.arch= network.width= network.padding= data.source= data.root= data.split= data.test_share= data.split_seed= data.max_bad= data.quarantine= data.part= data.scenes.images= data.scenes.test_images= data.scenes.side= data.scenes.seed= data.facelike.images= data.facelike.test_images= data.facelike.side= data.facelike.seed= optim.name= optim.lr= optim.weight_decay= optim.betas= optim.eps= optim.momentum= optim.decay_all= optim.schedule= optim.final_factor= optim.falling= optim.warmup_steps= optim.clip_grad= train.epochs= train.max_steps= train.batch_size= train.accumulate= train.precision= train.compile= train.deterministic= train.checkpoint_steps= train.checkpoint_minutes= train.keep= machine.device= machine.devices= machine.workers= head.hidden= head.batch_norm= head.dropout= head.pooling= augment.shorter= augment.crop= augment.framing= augment.scale= augment.flip= augment.color= augment.affine= augment.cutout= augment.cutout_side= test.crops=' equals=yes
         ;;
-    'transfer classify --test-crops' | 'predict --test-crops' | 'probe --test-views')
-        fixed='center ten'
+    'transfer classify --test-crops')
+        fixed='center ten random'
         ;;
     'transfer classify --labels')
         fixed='auto class attributes'
         ;;
-    'predict --from' | 'probe --from' | 'probe-tiles --from' | 'retrieve --from' | 'sample transformations --from' | 'shortcuts --from' | 'export safetensors --from' | 'export torchvision --from' | 'export timm --from' | 'export onnx --from' | 'export program --from' | 'export embeddings --from' | 'report '[0-9]* | 'runs show 0' | 'runs resume 0' | 'runs verify '[0-9]*)
-        fixed='latest' names=runs files=yes
+    'transfer segment --preset')
+        names=presets:transfer/segment files=yes
+        ;;
+    'transfer segment --set')
+        fixed='splits= seeds= fraction= check_epochs= start.init= start.freeze= start.absorb_bn= start.rescale= network.arch= network.width= network.padding= data.source= data.root= data.split= data.test_share= data.split_seed= data.max_bad= data.quarantine= data.void= data.scenes.images= data.scenes.test_images= data.scenes.side= data.scenes.seed= optim.name= optim.lr= optim.weight_decay= optim.betas= optim.eps= optim.momentum= optim.decay_all= optim.schedule= optim.final_factor= optim.falling= optim.warmup_steps= optim.clip_grad= train.epochs= train.max_steps= train.batch_size= train.accumulate= train.precision= train.compile= train.deterministic= train.checkpoint_steps= train.checkpoint_minutes= train.keep= machine.device= machine.devices= machine.workers= head.finest= head.hidden= head.kernel= head.dropout= augment.shorter= augment.scale= augment.crop= augment.flip= augment.color=' equals=yes
+        ;;
+    'transfer segment --fcn')
+        fixed='32s 16s 8s'
+        ;;
+    'transfer detect --preset')
+        names=presets:transfer/detect files=yes
+        ;;
+    'transfer detect --set')
+        fixed='splits= seeds= fraction= check_epochs= start.init= start.freeze= start.absorb_bn= start.rescale= network.arch= network.width= network.padding= data.source= data.root= data.split= data.test_share= data.split_seed= data.max_bad= data.quarantine= data.scenes.images= data.scenes.test_images= data.scenes.side= data.scenes.seed= optim.name= optim.lr= optim.weight_decay= optim.betas= optim.eps= optim.momentum= optim.decay_all= optim.schedule= optim.final_factor= optim.falling= optim.warmup_steps= optim.clip_grad= train.epochs= train.max_steps= train.batch_size= train.accumulate= train.precision= train.compile= train.deterministic= train.checkpoint_steps= train.checkpoint_minutes= train.keep= machine.device= machine.devices= machine.workers= proposals.file= proposals.mode= proposals.side= proposals.most= detector.kind= detector.head= detector.layer= detector.pooling= detector.cells= detector.hidden= detector.dropout= detector.batch_norm= detector.anchors= regions.count= regions.foreground= regions.overlap= regions.background_from= images.shorter= images.longest= images.test_shorter= images.test_longest= images.flip= images.crop= test.score= test.nms= test.most=' equals=yes
+        ;;
+    'transfer detect --detector')
+        fixed='fast faster'
+        ;;
+    'transfer detect --head')
+        fixed='fresh own'
+        ;;
+    'transfer detect --layer' | 'retrieve --layer' | 'visualize guided-backprop --layer' | 'visualize gradcam --layer' | 'visualize neighbours --layer' | 'export embeddings --layer')
+        names=layers
+        ;;
+    'predict --test-crops' | 'predict labels --test-crops' | 'probe --test-views')
+        fixed='center ten'
         ;;
     'probe --preset')
         names=presets:probe files=yes
@@ -345,13 +453,13 @@ _selfsup_value() {
     'probe --set')
         fixed='subject.run= subject.baseline= subject.baseline_seed= data.source= data.root= data.split= data.test_share= data.split_seed= data.max_bad= data.quarantine= data.motion.videos= data.motion.test_videos= data.motion.length= data.motion.side= data.motion.seed= clips.train= clips.test= clips.max_skip= probe.layers= probe.normalize= probe.lrs= probe.weight_decays= probe.epochs= probe.batch_size= probe.validation_share= probe.seed= probe.grid= probe.still= machine.device= machine.devices= machine.workers= folds= data.part= data.scenes.images= data.scenes.test_images= data.scenes.side= data.scenes.seed= data.facelike.images= data.facelike.test_images= data.facelike.side= data.facelike.seed= views.train= views.test= views.seed= views.unpadded= probe.pooling=' equals=yes
         ;;
-    'probe --baseline' | 'probe-tiles --baseline' | 'retrieve --baseline')
+    'probe --baseline' | 'probe-tiles --baseline' | 'retrieve --baseline' | 'visualize filters --baseline' | 'visualize neighbours --baseline')
         fixed='random none'
         ;;
     'probe --data' | 'probe --dataset' | 'retrieve --data' | 'retrieve --dataset' | 'export embeddings --data' | 'export embeddings --dataset')
         names=all-datasets files=yes
         ;;
-    'probe --layer' | 'probe-tiles --layer')
+    'probe --layer' | 'probe-tiles --layer' | 'visualize activations --layer')
         names=layers many=yes
         ;;
     'probe --pooling')
@@ -363,7 +471,7 @@ _selfsup_value() {
     'probe-tiles --set')
         fixed='subject.run= subject.baseline= subject.baseline_seed= subject.against= data.source= data.root= data.split= data.test_share= data.split_seed= data.max_bad= data.quarantine= data.part= data.scenes.images= data.scenes.test_images= data.scenes.side= data.scenes.seed= data.facelike.images= data.facelike.test_images= data.facelike.side= data.facelike.seed= tiles.grid= tiles.band= tiles.paint= tiles.images= tiles.test_images= tiles.sheet= tiles.seed= probe.layers= probe.normalize= probe.lrs= probe.weight_decays= probe.epochs= probe.batch_size= probe.validation_share= probe.seed= probe.grid= machine.device= machine.devices= machine.workers=' equals=yes
         ;;
-    'probe-tiles --against' | 'retrieve --against')
+    'probe-tiles --against' | 'retrieve --against' | 'visualize filters --against' | 'visualize neighbours --against' | 'sample artifacts --from')
         fixed='latest' names=runs files=yes many=yes
         ;;
     'probe-tiles --paint')
@@ -375,14 +483,29 @@ _selfsup_value() {
     'retrieve --set')
         fixed='subject.run= subject.baseline= subject.baseline_seed= data.source= data.root= data.split= data.test_share= data.split_seed= data.max_bad= data.quarantine= data.motion.videos= data.motion.test_videos= data.motion.length= data.motion.side= data.motion.seed= neighbours.layer= neighbours.ks= neighbours.clips= neighbours.max_skip= neighbours.standardize= neighbours.controls= neighbours.sheet= neighbours.seed= machine.device= machine.devices= machine.workers= subject.against= data.part= data.scenes.images= data.scenes.test_images= data.scenes.side= data.scenes.seed= data.facelike.images= data.facelike.test_images= data.facelike.side= data.facelike.seed= neighbours.grid= neighbours.crops= neighbours.gallery= neighbours.shown=' equals=yes
         ;;
-    'retrieve --layer' | 'visualize guided-backprop --layer' | 'export embeddings --layer')
-        names=layers
-        ;;
-    'retrieve --crops')
+    'retrieve --crops' | 'visualize neighbours --crops')
         fixed='five center'
         ;;
-    'retrieve --gallery')
+    'retrieve --gallery' | 'visualize neighbours --gallery')
         fixed='test train'
+        ;;
+    'score --preset')
+        names=presets:score files=yes
+        ;;
+    'score --set')
+        fixed='subject.run= subject.weights= subject.images= subject.checkpoints= samples.count= samples.seed= samples.truncation= samples.batch_norm= samples.batch= data.source= data.root= data.split= data.test_share= data.split_seed= data.max_bad= data.quarantine= data.part= data.scenes.images= data.scenes.test_images= data.scenes.side= data.scenes.seed= data.facelike.images= data.facelike.test_images= data.facelike.side= data.facelike.seed= reference.part= reference.images= reference.seed= judges.inception= judges.features= judges.arch= judges.seed= measures.splits= measures.subsets= measures.subset_size= measures.neighbours= machine.device= machine.workers=' equals=yes
+        ;;
+    'score --weights' | 'sample dfgan --weights')
+        fixed='auto average raw'
+        ;;
+    'score --batch-norm' | 'sample dfgan --batch-norm')
+        fixed='batch running recalibrated'
+        ;;
+    'score --against')
+        fixed='test train all'
+        ;;
+    'score --features' | 'visualize guided-backprop --from' | 'sample dfgan --near')
+        fixed='latest random supervised' names=runs files=yes many=yes
         ;;
     'visualize mean-image --preset')
         names=presets:visualize/mean-image files=yes
@@ -396,14 +519,59 @@ _selfsup_value() {
     'visualize guided-backprop --set')
         fixed='subjects.runs= subjects.random_seed= units.layer= units.unit= data.source= data.root= data.split= data.test_share= data.split_seed= data.max_bad= data.quarantine= data.motion.videos= data.motion.test_videos= data.motion.length= data.motion.side= data.motion.seed= clips.count= clips.columns= clips.max_skip= clips.seed= machine.device= machine.workers=' equals=yes
         ;;
-    'visualize guided-backprop --from')
-        fixed='latest random supervised' names=runs files=yes many=yes
+    'visualize filters --preset')
+        names=presets:visualize/filters files=yes
+        ;;
+    'visualize filters --set')
+        fixed='subject.run= subject.baseline= subject.baseline_seed= subject.against=' equals=yes
+        ;;
+    'visualize activations --preset')
+        names=presets:visualize/activations files=yes
+        ;;
+    'visualize activations --set')
+        fixed='subject.run= shown.layers= shown.units= shown.count= shown.patches= shown.seed= data.source= data.root= data.split= data.test_share= data.split_seed= data.max_bad= data.quarantine= data.part= data.scenes.images= data.scenes.test_images= data.scenes.side= data.scenes.seed= data.facelike.images= data.facelike.test_images= data.facelike.side= data.facelike.seed= search.over= search.images= search.crop= search.batch_size= machine.device= machine.workers=' equals=yes
+        ;;
+    'visualize activations --over' | 'export embeddings --part')
+        fixed='all train test'
+        ;;
+    'visualize gradcam --preset')
+        names=presets:visualize/gradcam files=yes
+        ;;
+    'visualize gradcam --set')
+        fixed='subject.run= cam.layer= cam.answer= data.source= data.root= data.split= data.test_share= data.split_seed= data.max_bad= data.quarantine= data.part= data.scenes.images= data.scenes.test_images= data.scenes.side= data.scenes.seed= data.facelike.images= data.facelike.test_images= data.facelike.side= data.facelike.seed= shown.count= shown.seed= machine.device= machine.workers=' equals=yes
+        ;;
+    'visualize neighbours --preset')
+        names=presets:visualize/neighbours files=yes
+        ;;
+    'visualize neighbours --set')
+        fixed='subject.run= subject.baseline= subject.baseline_seed= subject.against= neighbours.layer= neighbours.count= neighbours.neighbours= neighbours.gallery= neighbours.crops= neighbours.grid= neighbours.standardize= neighbours.seed= data.source= data.root= data.split= data.test_share= data.split_seed= data.max_bad= data.quarantine= data.part= data.scenes.images= data.scenes.test_images= data.scenes.side= data.scenes.seed= data.facelike.images= data.facelike.test_images= data.facelike.side= data.facelike.seed= machine.device= machine.devices= machine.workers=' equals=yes
         ;;
     'sample transformations --preset')
         names=presets:sample/transformations files=yes
         ;;
     'sample transformations --set')
         fixed='subject.run= data.source= data.root= data.split= data.test_share= data.split_seed= data.max_bad= data.quarantine= data.part= data.scenes.images= data.scenes.test_images= data.scenes.side= data.scenes.seed= data.facelike.images= data.facelike.test_images= data.facelike.side= data.facelike.seed= shown.count= shown.seed= machine.device= machine.workers=' equals=yes
+        ;;
+    'sample artifacts --preset')
+        names=presets:sample/artifacts files=yes
+        ;;
+    'sample artifacts --set')
+        fixed='subject.runs= damage.drop_rates= damage.over= data.source= data.root= data.split= data.test_share= data.split_seed= data.max_bad= data.quarantine= data.part= data.scenes.images= data.scenes.test_images= data.scenes.side= data.scenes.seed= data.facelike.images= data.facelike.test_images= data.facelike.side= data.facelike.seed= shown.count= shown.seed= scored.images= scored.batch_size= machine.device= machine.workers=' equals=yes
+        ;;
+    'sample artifacts --over')
+        fixed='auto test train all'
+        ;;
+    'sample dfgan --preset')
+        names=presets:sample/dfgan files=yes
+        ;;
+    'sample dfgan --set')
+        fixed='subject.run= subject.weights= subject.checkpoint= samples.count= samples.seed= samples.truncation= samples.batch_norm= samples.batch= show.kinds= show.format= show.rows= show.moments= show.steps= show.frame_seconds= near.by= near.shown= near.checked= data.source= data.root= data.split= data.test_share= data.split_seed= data.max_bad= data.quarantine= data.part= data.scenes.images= data.scenes.test_images= data.scenes.side= data.scenes.seed= data.facelike.images= data.facelike.test_images= data.facelike.side= data.facelike.seed= machine.device= machine.workers=' equals=yes
+        ;;
+    'sample dfgan --show')
+        fixed='grid images checkpoints animation interpolations neighbours noise' many=yes
+        ;;
+    'sample dfgan --format')
+        fixed='auto png npz h5'
         ;;
     'shortcuts --preset')
         names=presets:shortcuts files=yes
@@ -419,9 +587,6 @@ _selfsup_value() {
         ;;
     'export embeddings --set')
         fixed='subject.run= data.source= data.root= data.split= data.test_share= data.split_seed= data.max_bad= data.quarantine= data.motion.videos= data.motion.test_videos= data.motion.length= data.motion.side= data.motion.seed= table.part= table.layer= table.clips= table.max_skip= machine.device= machine.devices= machine.workers= data.part= data.scenes.images= data.scenes.test_images= data.scenes.side= data.scenes.seed= data.facelike.images= data.facelike.test_images= data.facelike.side= data.facelike.seed= table.crops=' equals=yes
-        ;;
-    'export embeddings --part')
-        fixed='all train test'
         ;;
     'export embeddings --crops')
         fixed='center five ten'
@@ -455,7 +620,7 @@ _selfsup() {
     for ((i = 1; i < last; i++)); do
         word=${words[i]}
         if [[ $word == -* ]]; then
-            if [[ ' --preset --set --run --data --dataset --data-root --split --test-share --max-bad --quarantine --arch --width --crop --optimizer --lr --weight-decay --schedule --clip-grad --epochs --max-steps --batch-size --accumulate --precision --checkpoint-steps --seed --monitor-every --device --devices --workers --transformations --fold --part --canvas --kinds --init --freeze --splits --fraction --check-every --test-clips --shorter --test-crops --labels --from --out --pictures --clips --top --baseline --train-clips --layer --folds --train-views --test-views --unpadded --pooling --against --tiles --paint --images --test-images --crops --gallery --count --side --unit --columns --scale --rows --jobs --format --size --quality ' == *" $word "* ]]; then
+            if [[ ' --preset --set --run --data --dataset --data-root --split --test-share --max-bad --quarantine --arch --width --crop --optimizer --lr --weight-decay --schedule --clip-grad --epochs --max-steps --batch-size --accumulate --precision --checkpoint-steps --seed --monitor-every --device --devices --workers --transformations --fold --part --autoencoder --autoencoder-epochs --max-error --drop-rate --canvas --kinds --objective --images --size --norm-discriminator --noise --feeding --noise-weight --penalty --seeds --n-disc --keep-generators --init --freeze --splits --fraction --check-every --test-clips --shorter --test-crops --labels --void --fcn --proposals --detector --head --layer --test-shorter --from --out --pictures --clips --top --maps --threshold --baseline --train-clips --folds --train-views --test-views --unpadded --pooling --against --tiles --paint --test-images --crops --gallery --weights --checkpoints --n --count --truncation --batch-norm --real --inception --features --side --unit --columns --units --patches --over --class --neighbours --drop-rates --checkpoint --show --format --rows --near --scale --jobs --quality ' == *" $word "* ]]; then
                 ((++i == last)) && option=$word
             fi
         elif [[ " $commands " == *" $word "* ]]; then

@@ -52,6 +52,15 @@ CUT_IMAGES = {
     "retrieve": (*IMAGES, "neighbours.ks=[1]"),
     "visualize": IMAGES,
 }  # fmt: skip
+# And for methods that have settings of their own.
+CUT_METHODS = {
+    "artifacts": (
+        *IMAGES, "train.max_steps=8", "train.epochs=2", "train.batch_size=8",
+        "autoencoder.epochs=1", "autoencoder.base=4", "autoencoder.max_error=100",
+        "network.width=0.0625", "monitor.images=8", "monitor.knn_images=8",
+    ),
+    "dfgan": ("train.max_steps=4",),
+}  # fmt: skip
 ABSENT = ("--data kinetics", "--dataset ucf101")
 
 
@@ -89,6 +98,8 @@ def test_every_command_of_the_readme_runs(tmp_path: Path) -> None:
             cut: tuple[str, ...] = ()
         elif "guided-backprop" in arguments or {"--arch", "--dry-run"} <= set(arguments):
             cut = SMALL
+        elif verb == "pretrain" and arguments[0] in CUT_METHODS:
+            cut = CUT_METHODS[arguments[0]]
         else:
             cut = (CUT_IMAGES if "scenes" in arguments else CUT).get(verb, ())
         if "clips.h5" in arguments and verb == "pretrain":

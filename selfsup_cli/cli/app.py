@@ -75,6 +75,9 @@ class Root(LazyGroup):
             "Find nearest neighbours, and how often they share the class.",
             _loader("evaluate", "retrieve"),
         ),
+        "score": Entry(
+            "How near a generator's samples come to real images: FID and others.", _loader("score")
+        ),
         "visualize": Entry(
             "Look inside: what a network is fed, and what it looks at.", _loader("visualize")
         ),

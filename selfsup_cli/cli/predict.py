@@ -5,23 +5,42 @@ from __future__ import annotations
 import contextlib
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import typer
 
 from selfsup_cli.cli import console, document, work
-from selfsup_cli.cli.groups import Action, command
+from selfsup_cli.cli.groups import Action, Entry, LazyGroup, command, group
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 ABOUT = (
     "Label videos with a network of 'selfsup transfer action', or images with one of 'selfsup "
-    "transfer classify'.\n\nDATA is a video or image, a folder of them, a CSV file or a registered "
-    "dataset. Files that cannot be read are named, counted and left out."
+    "transfer classify', 'segment' (masks) or 'detect' (boxes).\n\nDATA is a video or image, a "
+    "folder of them, a CSV file or a registered dataset. Files that cannot be read are named, "
+    "counted and left out."
+)
+
+
+SPOTTED = (
+    "Say of images what looks damaged to a network of 'selfsup pretrain artifacts'.\n\nDATA is an "
+    "image, a folder of them, a CSV file or a registered dataset. Files that cannot be read are "
+    "named, counted and left out. docs/visualize.md says what it can find, and what not."
 )
 
 
 def load() -> Any:
-    """The command."""
-    return command(_parse, "predict", ABOUT)
+    """The group; what is no command of it is the DATA of the first one."""
+    return group(Predict, "predict", "Label videos or images, or mark what looks damaged.")
+
+
+def _labels() -> Any:
+    return command(_parse, "labels", ABOUT)
+
+
+def _artifacts() -> Any:
+    return command(_parse_artifacts, "artifacts", SPOTTED)
 
 
 def _option(flag: str, metavar: str | None, help_: str, **rules: Any) -> Any:
@@ -35,8 +54,9 @@ def _parse(
         _option(
             "--from",
             "RUN",
-            "Run of 'selfsup transfer action' or 'classify', or its model.safetensors; latest is "
-            "the newest finished one for what DATA holds. [default: latest]",
+            "Run of 'selfsup transfer action', 'classify', 'segment' or 'detect', or its "
+            "model.safetensors; latest is the newest finished one of the first two, for what DATA "
+            "holds. [default: latest]",
         ),
     ] = "latest",
     out: Annotated[
@@ -79,7 +99,7 @@ def _parse(
         bool, _option("--json", None, "Print the result as one JSON document.")
     ] = False,
     quiet: Annotated[
-        bool, _option("--quiet,-q", None, "Say nothing but warnings and errors.")
+        bool, _option("--quiet,-q", None, "Only results, warnings and errors.")
     ] = False,
     verbose: Annotated[
         bool, _option("--verbose,-v", None, "Say also what was decided and why.")
@@ -103,9 +123,105 @@ def _parse(
                 force=force,
                 quiet=quiet,
             )
-        if as_json:
-            document.success(outcome.data)
-        else:
-            console.emit(console.plain(outcome.text, lines=True))
+        _show(outcome, as_json=as_json)
 
     return start
+
+
+def _parse_artifacts(
+    path: Annotated[str, typer.Argument(metavar="DATA", help="What to look at.")],
+    subject: Annotated[
+        str,
+        _option(
+            "--from",
+            "RUN",
+            "Run of 'selfsup pretrain artifacts'; latest is the newest finished one. "
+            "[default: latest]",
+        ),
+    ] = "latest",
+    out: Annotated[
+        str, _option("--out", "FILE", "Where scores go: .csv. [default: artifacts.csv here]")
+    ] = "artifacts.csv",
+    pictures: Annotated[
+        str | None, _option("--pictures", "DIR", "Also draw each image and its map, here.")
+    ] = None,
+    maps: Annotated[
+        str | None,
+        _option("--maps", "FILE", "Also write how likely each pixel is damaged: .npz or .h5."),
+    ] = None,
+    threshold: Annotated[
+        float,
+        _option("--threshold", "X", "From which on a pixel looks damaged. [default: 0.5]"),
+    ] = 0.5,
+    replicate: Annotated[
+        bool | None,
+        _option(
+            "--replicate/--as-they-are",
+            None,
+            "Send images through the autoencoder first, or not. [default: as in training]",
+        ),
+    ] = None,
+    device: Annotated[
+        str, _option("--device", "DEVICE", "Device: auto, cpu, cuda or cuda:N. [default: auto]")
+    ] = "auto",
+    workers: Annotated[
+        int | None,
+        _option("--workers", "N", "Processes that decode. [default: auto]", min=0, max=256),
+    ] = None,
+    force: Annotated[bool, _option("--force", None, "Replace a file that exists.")] = False,
+    as_json: Annotated[
+        bool, _option("--json", None, "Print the result as one JSON document.")
+    ] = False,
+    quiet: Annotated[
+        bool, _option("--quiet,-q", None, "Only results, warnings and errors.")
+    ] = False,
+    verbose: Annotated[
+        bool, _option("--verbose,-v", None, "Say also what was decided and why.")
+    ] = False,
+) -> Action:
+    def start() -> None:
+        work.listen(-1 if quiet else int(verbose))
+        with contextlib.redirect_stdout(sys.stderr):
+            from selfsup_cli.jobs.predict_artifacts import artifacts
+
+            outcome = artifacts(
+                path,
+                subject,
+                out=Path(out).expanduser(),
+                pictures=None if pictures is None else Path(pictures).expanduser(),
+                maps=None if maps is None else Path(maps).expanduser(),
+                threshold=threshold,
+                replicate=replicate,
+                device=device,
+                workers=workers,
+                force=force,
+                quiet=quiet,
+            )
+        _show(outcome, as_json=as_json)
+
+    return start
+
+
+def _show(outcome: Any, *, as_json: bool) -> None:
+    if as_json:
+        document.success(outcome.data)
+    else:
+        console.emit(console.plain(outcome.text, lines=True))
+
+
+class Predict(LazyGroup):
+    """`selfsup predict`: labels, where nothing else is named."""
+
+    what = "prediction"
+    metavar = "[WHAT] DATA"
+    default = "labels"
+    entries: ClassVar[Mapping[str, Entry]] = {
+        "labels": Entry("Label videos or images with a transferred network.", _labels),
+        "artifacts": Entry("Mark what of images looks damaged.", _artifacts),
+    }
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """What is no command is DATA of the first one."""
+        if args and args[0] not in (*self.entries, *ctx.help_option_names):
+            args = ["labels", *args]
+        return super().parse_args(ctx, args)

@@ -40,6 +40,20 @@ MEAN = work.parameter(
     metavar="FILE",
     help="Where the picture goes (a .png). [default: mean-image.png in this folder]",
 )
+LOOK = work.parameter(
+    "out",
+    str | None,
+    None,
+    "--out",
+    metavar="FILE",
+    help="Write the picture alone, into this file (a .png), and make no run.",
+)
+LOOKS = {
+    "filters": "What the first convolution looks for.",
+    "activations": "The image patches that make each unit most active.",
+    "gradcam": "Where in images the evidence for an answer lies.",
+    "neighbours": "Images and what a network finds alike.",
+}
 COUNT = work.parameter(
     "count", int, 4, "--count", metavar="N", help="Videos or images shown. [default: 4]"
 )
@@ -103,6 +117,16 @@ def _start_mean(call: work.Call) -> None:
     work.show(outcome, call)
 
 
+def _look(what: str) -> Any:
+    job = f"visualize/{what}"
+    about = f"{JOBS[job].__doc__}\n\n{work.DEFAULTS_NOTE}"
+    return command(work.parser(job, partial(_start_look, what), (work.RUN, LOOK)), what, about)
+
+
+def _start_look(what: str, call: work.Call) -> None:
+    work.look(f"visualize_{what}", what, call)
+
+
 class Pretext(LazyGroup):
     """`selfsup visualize pretext`: its commands are the methods, the first one by default."""
 
@@ -126,4 +150,5 @@ class Visualize(LazyGroup):
         ),
         "mean-image": Entry("The mean of a data set, and patches of it turned.", _mean),
         "guided-backprop": Entry("Which pixels of a video make networks active.", _guided),
+        **{what: Entry(about, partial(_look, what)) for what, about in LOOKS.items()},
     }

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -223,6 +224,26 @@ def do(name: str, call: Call) -> None:
         **call.more,
     )
     show(outcome, call, found.preset if call.more["dry_run"] else None)
+
+
+def look(module: str, function: str, call: Call) -> None:
+    """A job that draws: into a run of its own (`--run`), or into a file alone (`--out`)."""
+    found = resolved(call)
+    run, out = call.more["run"], call.more["out"]
+    if run is not None:
+        from selfsup_cli.runs.folder import checked_name
+
+        checked_name(run)
+    outcome = perform(
+        module,
+        function,
+        found,
+        run=run,
+        out=None if out is None else Path(out),
+        command=["selfsup", *call.arguments],
+        quiet=call.verbosity < 0,
+    )
+    show(outcome, call)
 
 
 def module_of(job: str) -> str:

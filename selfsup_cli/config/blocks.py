@@ -132,25 +132,34 @@ class Machine(Model):
 class Optim(Model):
     """Optimiser and schedule; the schedule multiplies the learning rate."""
 
-    name: Literal["adamw", "sgd"] = field("adamw", "Optimiser.", flag="--optimizer")
+    name: Literal["adamw", "adam", "sgd"] = field(
+        "adamw",
+        "Optimiser; adam and sgd add weight decay to the gradient.",
+        flag="--optimizer",
+    )
     lr: float = field(3e-4, "Learning rate at the start of the schedule.", flag="--lr", gt=0)
     weight_decay: float = field(
         1 / 3,
-        "Decoupled weight decay in PyTorch's convention: each step subtracts lr × this × w. "
+        "Weight decay; of adamw decoupled in PyTorch's convention: each step subtracts lr × this × "
+        "w. "
         "TensorFlow's AdamW subtracts its own value undivided, so 1e-4 there is 1e-4 / lr here.",
         flag="--weight-decay",
         ge=0,
     )
     betas: tuple[Annotated[float, Ge(0), Le(1)], Annotated[float, Ge(0), Le(1)]] = field(
-        (0.9, 0.99), "Decay of AdamW's running means."
+        (0.9, 0.99), "Decay of the running means of adamw and adam."
     )
+    eps: float = field(1e-8, "What adamw and adam add to the root of the second mean.", gt=0)
     momentum: float = field(0.9, "Nesterov momentum of SGD.", ge=0, lt=1)
     decay_all: bool = field(False, "Decay biases and normalisation parameters too.")
-    schedule: Literal["cosine", "constant"] = field(
+    schedule: Literal["cosine", "linear", "constant"] = field(
         "cosine", "How the learning rate falls.", flag="--schedule"
     )
     final_factor: float = field(
-        1e-3, "Share of the learning rate left at the end of the cosine.", ge=0, le=1
+        1e-3, "Share of the learning rate left where it has fallen.", ge=0, le=1
+    )
+    falling: float = field(
+        1.0, "Share of the updates over which it falls; after that it stays.", gt=0, le=1
     )
     warmup_steps: int = field(0, "Steps over which the learning rate rises from 0.", ge=0)
     clip_grad: float | None = field(

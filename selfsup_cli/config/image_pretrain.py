@@ -17,20 +17,39 @@ class ImageNetwork(Model):
 
     arch: str = field(
         "alexnet",
-        "Network: alexnet (of the thesis), resnet18, resnet34, resnet50 (torchvision), or any of "
-        "timm's as timm/NAME.",
+        "Network: alexnet, alexnet_lrn (of the thesis), resnet18, resnet34, resnet50 "
+        "(torchvision), or any of timm's as timm/NAME.",
         flag="--arch",
         names="image-archs",
     )
     width: float = field(
-        1.0, "Multiplier of alexnet's number of channels.", flag="--width", gt=0, le=4
+        1.0, "Multiplier of the number of channels of an alexnet.", flag="--width", gt=0, le=4
     )
     padding: Literal["same", "valid"] = field(
-        "same", "How alexnet's first convolution and its poolings treat the border."
+        "same", "How an alexnet's first convolution and its poolings treat the border."
     )
 
 
-class ImageFraming(Model):
+class Framing(Model):
+    """What of an image the network sees."""
+
+    crop: int = field(
+        64, "Side of what the network sees.", flag="--crop", unit="pixels", ge=16, le=512
+    )
+    flip: bool = field(True, "Mirror half of the images.")
+
+    def sides(self) -> tuple[int, int]:
+        """Side of what is cut out of an image, and what the shorter side of those that the network
+        is tested on is scaled to."""
+        raise NotImplementedError
+
+    @property
+    def wanted(self) -> int:
+        """Shorter side below which images are enlarged."""
+        raise NotImplementedError
+
+
+class ImageFraming(Framing):
     """What is cut out of an image before it is transformed, and what of that the network sees."""
 
     shorter: Annotated[int, Ge(8), Le(1024)] | None = field(
@@ -48,16 +67,12 @@ class ImageFraming(Model):
         ge=16,
         le=1024,
     )
-    crop: int = field(
-        64, "Side of what the network sees.", flag="--crop", unit="pixels", ge=16, le=512
-    )
     jitter: Annotated[int, Ge(0)] | None = field(
         7,
         "How far from the centre of the canvas that crop may lie along each axis; without a number "
         "as far as there is room.",
         unit="pixels",
     )
-    flip: bool = field(True, "Mirror half of the images.")
     rotate_share: float = field(
         0.5,
         "Share of what the network sees that is turned by a small random angle, chosen anew for "
@@ -66,6 +81,13 @@ class ImageFraming(Model):
         le=1,
     )
     rotate_angle: float = field(12.6, "Largest of those angles.", unit="degrees", ge=0, le=45)
+
+    def sides(self) -> tuple[int, int]:
+        return self.canvas, self.wanted
+
+    @property
+    def wanted(self) -> int:
+        return self.shorter or self.canvas
 
     @model_validator(mode="after")
     def _fits(self) -> ImageFraming:
@@ -112,7 +134,7 @@ class PretrainImages(Preset):
 
     data: ImageData = field(ImageData(), "Where the images come from.")
     network: ImageNetwork = field(ImageNetwork(), "The 2D-CNN.")
-    framing: ImageFraming = field(ImageFraming(), "What of an image is seen.")
+    framing: Framing = field(ImageFraming(), "What of an image is seen.")
     optim: Optim = field(Optim(betas=(0.5, 0.99)), "Optimiser and schedule.")
     train: ImageTrain = field(ImageTrain(), "How long and in which numerics to train.")
     monitor: ImageMonitor = field(ImageMonitor(), "Held-out checks while training.")
@@ -122,3 +144,13 @@ class PretrainImages(Preset):
     def name(self) -> str:
         """The method's name."""
         raise NotImplementedError
+
+    @property
+    def beforehand(self) -> int:
+        """Epochs that pass before the method itself is trained."""
+        return 0
+
+    @property
+    def training(self) -> ImageTrain:
+        """How long to train, all stages together."""
+        return self.train

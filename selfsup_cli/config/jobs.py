@@ -4,20 +4,32 @@ from __future__ import annotations
 
 from typing import Any, get_args
 
+from selfsup_cli.config.artifacts import PretrainArtifacts
 from selfsup_cli.config.blocks import Preset
 from selfsup_cli.config.controls import (
     PretrainRotnet3d,
     PretrainShuffleLearn,
     PretrainSupervised,
 )
+from selfsup_cli.config.detect import TransferDetect
 from selfsup_cli.config.evaluation import Probe, Retrieve
 from selfsup_cli.config.export import ExportEmbeddings
 from selfsup_cli.config.export_images import ExportImageEmbeddings
+from selfsup_cli.config.gan import PretrainGan
+from selfsup_cli.config.generated import SampleDfgan, Score
 from selfsup_cli.config.image_evaluation import ProbeImages
 from selfsup_cli.config.image_pictures import MeanImage, SampleTransformations
+from selfsup_cli.config.looks import (
+    VisualizeActivations,
+    VisualizeFilters,
+    VisualizeGradcam,
+    VisualizeNeighbours,
+)
 from selfsup_cli.config.pictures import GuidedBackprop
 from selfsup_cli.config.retrieval_images import RetrieveImages
+from selfsup_cli.config.segment import TransferSegment
 from selfsup_cli.config.shortcuts import DetectShortcuts
+from selfsup_cli.config.spotting import SampleArtifacts
 from selfsup_cli.config.temporal import PretrainTemporal
 from selfsup_cli.config.tiles import ProbeTiles
 from selfsup_cli.config.transfer import TransferAction, TransferOrder, TransferSync
@@ -29,11 +41,15 @@ JOBS: dict[str, type[Preset]] = {
     "pretrain/shuffle-learn": PretrainShuffleLearn,
     "pretrain/rotnet3d": PretrainRotnet3d,
     "pretrain/supervised": PretrainSupervised,
+    "pretrain/artifacts": PretrainArtifacts,
     "pretrain/transformations": PretrainTransformations,
+    "pretrain/dfgan": PretrainGan,
     "transfer/action": TransferAction,
     "transfer/sync": TransferSync,
     "transfer/order": TransferOrder,
     "transfer/classify": TransferClassify,
+    "transfer/segment": TransferSegment,
+    "transfer/detect": TransferDetect,
     "probe": Probe,
     "probe-images": ProbeImages,
     "probe-tiles": ProbeTiles,
@@ -43,7 +59,14 @@ JOBS: dict[str, type[Preset]] = {
     "export/image-embeddings": ExportImageEmbeddings,
     "visualize/guided-backprop": GuidedBackprop,
     "visualize/mean-image": MeanImage,
+    "visualize/filters": VisualizeFilters,
+    "visualize/activations": VisualizeActivations,
+    "visualize/gradcam": VisualizeGradcam,
+    "visualize/neighbours": VisualizeNeighbours,
     "sample/transformations": SampleTransformations,
+    "sample/artifacts": SampleArtifacts,
+    "sample/dfgan": SampleDfgan,
+    "score": Score,
     "shortcuts": DetectShortcuts,
 }
 

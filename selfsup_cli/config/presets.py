@@ -119,9 +119,9 @@ def default_preset(
 ) -> str:
     """The name of the most specific preset for `options` (dotted path → value) that exists.
 
-    For pretraining METHOD/ARCH-DATA, METHOD/ARCH, METHOD/base, where DATA is the name of a
-    registered dataset; for all other jobs JOB/DATA, JOB/base, and where JOB is a word under another
-    (transfer/action) its last word; last JOB/temporal-DATA, JOB/temporal. The first that exists.
+    For pretraining METHOD/ARCH-DATA, METHOD/DATA, METHOD/ARCH, METHOD/base, where DATA is the name
+    of a registered dataset; for all other jobs JOB/DATA, JOB/base, and where JOB is a word under
+    another (transfer/action) its last word; last JOB/temporal-DATA, JOB/temporal. The first that exists.
     Raises InputError if there is none.
     """
     env = os.environ if env is None else env
@@ -133,8 +133,8 @@ def default_preset(
     heads = [f"{prefix}/"]
     if verb == "pretrain":
         arch = options.get("network.arch", defaults(JOBS[job])["network"]["arch"])
-        heads = [f"{prefix}/{arch}-"] if arch in list(ARCHS) else []
-        names = [*([f"{prefix}/{arch}"] if heads else []), f"{prefix}/base"]
+        heads = [*([f"{prefix}/{arch}-"] if arch in list(ARCHS) else []), f"{prefix}/"]
+        names = [*([f"{prefix}/{arch}"] if arch in list(ARCHS) else []), f"{prefix}/base"]
     elif not last:
         heads.append(f"{verb}/temporal-")
     if data in list(DATASETS):

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from typing import Literal
 
     Kind = Literal["image", "video"]
+    Medium = Literal["image", "video", "point"]
 
 _CONV_FC = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc1", "fc2")
 _RESIDUAL = ("stem", "layer1", "layer2", "layer3", "layer4")
@@ -36,10 +37,29 @@ ARCHS: dict[str, Arch] = {
     "mc3_18": Arch("video", _RESIDUAL, "layer4", "torchvision's MC3-18"),
     "r2plus1d_18": Arch("video", _RESIDUAL, "layer4", "torchvision's R(2+1)D-18"),
     "alexnet": Arch("image", _CONV_FC, "conv5", "AlexNet with batch norm (thesis, section 4.4)"),
+    "alexnet_lrn": Arch(
+        "image",
+        _CONV_FC[:6],
+        "conv5",
+        "AlexNet with response normalisation (thesis, section 3.3.4)",
+    ),
     "resnet18": Arch("image", _RESIDUAL, "layer4", "torchvision's ResNet-18"),
     "resnet34": Arch("image", _RESIDUAL, "layer4", "torchvision's ResNet-34"),
     "resnet50": Arch("image", _RESIDUAL, "layer4", "torchvision's ResNet-50"),
+    "dcgan": Arch("image", _CONV_FC[:5], "conv5", "discriminator of GANs (thesis, table 7.2)"),
+    "sngan": Arch(
+        "image",
+        tuple(f"conv{i}" for i in range(1, 10)),
+        "conv9",
+        "discriminator with two convolutions at each scale (thesis, table 7.3)",
+    ),
 }
+
+# Those whose first convolution and poolings are padded or not, as is asked for.
+PADDED = ("alexnet", "alexnet_lrn")
+
+# The sides in pixels for which there are generators, and that of the smallest map of each.
+GAN_SIZES = {32: 4, 64: 4, 96: 6, 128: 4}
 
 # What goes before the name of any of timm's networks.
 TIMM = "timm/"
@@ -79,8 +99,8 @@ def unfit_arch(name: str, kind: Kind) -> str | None:
 class Dataset:
     """A registered dataset and how it must lie on disk (empty: built in)."""
 
-    def __init__(self, kind: Kind, about: str, layout: str = "") -> None:
-        self.kind: Kind = kind
+    def __init__(self, kind: Medium, about: str, layout: str = "") -> None:
+        self.kind: Medium = kind
         self.about = about
         self.layout = layout
 
@@ -107,6 +127,7 @@ DATASETS: dict[str, Dataset] = {
     ),
     "scenes": Dataset("image", "built-in: objects whose class is how their parts are arranged"),
     "facelike": Dataset("image", "built-in: aligned faces that are lit from one side, attributes"),
+    "ring": Dataset("point", "built-in: points of Gaussians on a circle, for dfgan"),
     "cifar10": Dataset(
         "image",
         "CIFAR-10: 32×32 pixels, 10 classes",
@@ -179,8 +200,12 @@ METHODS: dict[str, Method] = {
     "shuffle-learn": Method(5, "video, a control: tell shuffled frames from ordered ones"),
     "rotnet3d": Method(5, "video, a control: recognise quarter turns of a clip"),
     "supervised": Method(5, "video, a control: learn from the action labels"),
+    "artifacts": Method(3, "images: spot what a network damaged and another one repaired", "image"),
     "transformations": Method(
         4, "images: recognise patches that were inpainted, warps and quarter turns", "image"
+    ),
+    "dfgan": Method(
+        7, "images: generate them, by a GAN that sees all with learned noise as well", "image"
     ),
 }
 
@@ -219,6 +244,8 @@ TASKS: dict[str, str] = {
     "sync": "video: by how many frames is one of two clips behind the other?",
     "order": "video: which half of a clip comes first?",
     "classify": "images: recognise classes or attributes, fine-tuned or on frozen layers",
+    "segment": "images: which class each pixel is of",
+    "detect": "images: find objects, Fast or Faster R-CNN",
 }
 
 # The jobs that presets describe, under the names of the folders they are filed in.
@@ -234,7 +261,14 @@ JOB_NAMES = (
     "export/image-embeddings",
     "visualize/guided-backprop",
     "visualize/mean-image",
+    "visualize/filters",
+    "visualize/activations",
+    "visualize/gradcam",
+    "visualize/neighbours",
     "sample/transformations",
+    "sample/artifacts",
+    "sample/dfgan",
+    "score",
     "shortcuts",
 )
 

@@ -7,14 +7,14 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import model_validator
 
-from selfsup_cli.config.blocks import Fraction, Machine, Numerics, Optim, Preset
+from selfsup_cli.config.blocks import Data, Fraction, Machine, Numerics, Optim, Preset
 from selfsup_cli.config.fields import Model, field
 from selfsup_cli.config.image_pretrain import ImageNetwork
 from selfsup_cli.config.images import ImageData
-from selfsup_cli.config.transfer import Seed, Start, TransferVideo, each_once
+from selfsup_cli.config.transfer import Seed, TransferVideo, each_once
 
 
-class ImageStart(Start):
+class ImageStart(Model):
     """What training starts from, and what of it stays as it is."""
 
     init: str = field(
@@ -25,6 +25,30 @@ class ImageStart(Start):
         flag="--init",
         names="starts",
     )
+    freeze: str = field(
+        "none",
+        "Layers that stay as they are: none, conv (all below the fully connected ones), or all up "
+        "to and including a layer.",
+        flag="--freeze",
+        names="freezes",
+    )
+    absorb_bn: bool = field(
+        False,
+        "Make batch norm a part of the convolutions before it, with the statistics it has: the "
+        "network computes the same, and has none from then on.",
+        flag="--absorb-bn",
+    )
+    rescale: bool = field(
+        False,
+        "Scale layers with fresh weights by what they give on some training images, to unit "
+        "variance, and balance how fast all layers change (Krähenbühl et al.).",
+        flag="--rescale",
+    )
+
+
+class ClassifyStart(ImageStart):
+    """The same of a classifier, which may keep the network's own fully connected layers."""
+
     reinit_head: bool = field(
         False,
         "Put fully connected layers with fresh weights on top of the convolutions, instead of a "
@@ -40,6 +64,7 @@ class ImageHead(Model):
         [4096, 4096],
         "Units of the hidden layers (times the width of the network); batch norm and ReLU follow.",
     )
+    batch_norm: bool = field(True, "Batch norm after each hidden layer; ReLU alone without it.")
     dropout: Annotated[float, Ge(0), Lt(1)] = field(
         0.5, "Share of the values that are dropped in training before the second layer and on."
     )
@@ -109,10 +134,10 @@ class ImageNumerics(Numerics):
 class ImageTest(Model):
     """Which crops of a test image are looked at."""
 
-    crops: Literal["center", "ten"] = field(
+    crops: Literal["center", "ten", "random"] = field(
         "center",
-        "The middle, or ten: it and the corners and their mirror images, whose predictions are "
-        "averaged (table 4.7).",
+        "The middle; or ten, it and the corners and their mirror images (table 4.7), or ten at "
+        "random places, half of them mirrored (on PASCAL VOC), whose predictions are averaged.",
         flag="--test-crops",
     )
 
@@ -124,7 +149,7 @@ class TransferImages(Preset):
     network: ImageNetwork = field(
         ImageNetwork(), "The 2D-CNN, where training starts from random weights."
     )
-    data: ImageData = field(ImageData(), "Where the images come from.")
+    data: Data = field(Data(), "Where the images come from.")
     splits: list[Annotated[int, Ge(1), Le(99)]] = field(
         [],
         "Folds to train on, one after the other, and to average over (stl10 has 1 to 10); "
@@ -145,11 +170,6 @@ class TransferImages(Preset):
         gt=0,
         le=1,
     )
-    head: ImageHead = field(ImageHead(), "Fresh fully connected layers.")
-    augment: ImageAugmentation = field(
-        ImageAugmentation(), "How images come to the network, and what is done to training images."
-    )
-    test: ImageTest = field(ImageTest(), "Which crops of a test image are looked at.")
     optim: Optim = field(Optim(betas=(0.5, 0.99)), "Optimiser and schedule.")
     train: ImageNumerics = field(ImageNumerics(), "How long and in which numerics to train.")
     check_epochs: int = field(
@@ -166,9 +186,24 @@ class TransferImages(Preset):
         """The task's name."""
         raise NotImplementedError
 
+    @property
+    def built_for(self) -> tuple[int | None, int | None]:
+        """For which crop of images of which shorter side a network with random weights is built."""
+        return None, None
+
     @model_validator(mode="after")
     def _each_once(self) -> TransferImages:
         each_once(self, "seeds", "splits")
+        return self
+
+    @model_validator(mode="after")
+    def _scales_count(self) -> TransferImages:
+        start = self.start
+        if start.rescale and start.init == "random" and not start.absorb_bn:
+            raise ValueError(
+                "start.rescale: scales of layers count for nothing before the batch norm of a "
+                "network with random weights; set start.absorb_bn as well"
+            )
         return self
 
 
@@ -176,6 +211,13 @@ class TransferClassify(TransferImages):
     """Classify images: fine-tune a network on labelled images, or train on frozen layers."""
 
     task: Literal["classify"] = field("classify", "The task.")
+    start: ClassifyStart = field(ClassifyStart(), "What training starts from.")
+    data: ImageData = field(ImageData(), "Where the images come from.")
+    head: ImageHead = field(ImageHead(), "Fresh fully connected layers.")
+    augment: ImageAugmentation = field(
+        ImageAugmentation(), "How images come to the network, and what is done to training images."
+    )
+    test: ImageTest = field(ImageTest(), "Which crops of a test image are looked at.")
     labels: Literal["auto", "class", "attributes"] = field(
         "auto",
         "What an image is labelled with: one class, or any number of attributes; auto takes what "
@@ -183,9 +225,22 @@ class TransferClassify(TransferImages):
         flag="--labels",
     )
 
+    @model_validator(mode="after")
+    def _head_without_norm(self) -> TransferClassify:
+        if self.start.rescale and self.start.reinit_head and self.head.batch_norm:
+            raise ValueError(
+                "start.rescale: scales of layers count for nothing before the batch norm of the "
+                "fresh head; set head.batch_norm to false"
+            )
+        return self
+
     @property
     def name(self) -> str:
         return self.task
+
+    @property
+    def built_for(self) -> tuple[int | None, int | None]:
+        return self.augment.crop, self.augment.shorter
 
 
 Transfer = TransferVideo | TransferImages

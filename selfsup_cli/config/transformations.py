@@ -9,7 +9,7 @@ from pydantic import model_validator
 
 from selfsup_cli.config.blocks import Fraction
 from selfsup_cli.config.fields import Model, field
-from selfsup_cli.config.image_pretrain import PretrainImages
+from selfsup_cli.config.image_pretrain import ImageFraming, PretrainImages
 from selfsup_cli.config.registry import TRANSFORMS
 from selfsup_cli.config.shortcuts import Shortcuts
 
@@ -83,6 +83,7 @@ class PretrainTransformations(PretrainImages):
         names="transformations",
         min_length=2,
     )
+    framing: ImageFraming = field(ImageFraming(), "What of an image is seen.")
     warp: Warping = field(Warping(), "How images are warped.")
     tiles: int = field(4, "Tiles along each side that `tiles` puts into random order.", ge=2, le=16)
     lci: Inpainting = field(Inpainting(), "Limited-context inpainting.")

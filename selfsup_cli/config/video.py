@@ -95,6 +95,16 @@ class PretrainVideo(Preset):
     machine: Machine = field(Machine(), "Where and how wide the job runs.")
 
     @property
+    def beforehand(self) -> int:
+        """Epochs that pass before the method itself is trained."""
+        return 0
+
+    @property
+    def training(self) -> Train:
+        """How long to train."""
+        return self.train
+
+    @property
     def name(self) -> str:
         """The method's name."""
         raise NotImplementedError

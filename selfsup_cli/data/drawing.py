@@ -160,6 +160,22 @@ class Canvas:
         there += alpha * (color - there)
 
 
+class TracedCanvas(Canvas):
+    """A canvas that knows which pixels shapes cover by more than half: `covered`, bool
+    `[side, side]`."""
+
+    def __init__(self, picture: Floats) -> None:
+        super().__init__(picture)
+        self.covered: NDArray[np.bool_] = np.zeros((self.side, self.side), bool)
+
+    def _paint(
+        self, window: tuple[int, int, int, int], inside: Floats, *rest: Any, **paint: Any
+    ) -> None:
+        top, bottom, left, right = window
+        self.covered[top:bottom, left:right] |= inside > 0
+        super()._paint(window, inside, *rest, **paint)
+
+
 def _turned(
     window: tuple[int, int, int, int], x: float, y: float, angle: float
 ) -> tuple[Floats, Floats]:

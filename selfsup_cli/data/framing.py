@@ -18,7 +18,8 @@ class UnscalableError(ValueError):
 
 @dataclass(frozen=True)
 class Region:
-    """The rows and columns of an upright image to cut out, and the `size` (H, W) to scale them to.
+    """The rows and columns of an upright image to cut out, and the `size` (H, W) to scale them to,
+    bilinearly or `cubic`.
 
     In pixels of the image.
     """
@@ -28,6 +29,7 @@ class Region:
     height: int
     width: int
     size: tuple[int, int]
+    cubic: bool = False
 
 
 Framing = Callable[[int, int], Region]
@@ -68,13 +70,14 @@ def _checked(region: Region, height: int, width: int) -> Region:
 
 
 def framed(image: torch.Tensor, region: Region) -> torch.Tensor:
-    """Cut `region` out of an image (uint8 `[3,H,W]`) and scale it: bilinear, antialiased."""
+    """Cut `region` out of an image (uint8 `[3,H,W]`) and scale it, antialiased."""
     rows = slice(region.top, region.top + region.height)
     columns = slice(region.left, region.left + region.width)
     image = image[:, rows, columns]
     if tuple(image.shape[1:]) == region.size:
         return image
-    return interpolate(image[None], region.size, mode="bilinear", antialias=True)[0]
+    mode = "bicubic" if region.cubic else "bilinear"
+    return interpolate(image[None], region.size, mode=mode, antialias=True)[0]
 
 
 @dataclass(frozen=True)
@@ -123,16 +126,19 @@ class RandomResizedCrop:
     """A random share of the area in a random aspect ratio, scaled to `size` (H, W).
 
     The share is uniform in `scale`, the ratio of width to height log-uniform in `ratio`. Where ten
-    draws do not fit, it is the largest middle part whose ratio is allowed.
+    draws do not fit, it is the largest middle part whose ratio is allowed. A share `cubic` of them
+    is scaled with a cubic kernel.
     """
 
     size: tuple[int, int]
     scale: tuple[float, float] = (0.08, 1.0)
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    cubic: float = 0.0
     TRIES = 10
 
     def __call__(self, height: int, width: int, source: torch.Generator) -> Region:
         draws = torch.rand(self.TRIES, 4, generator=source, dtype=torch.float64).tolist()
+        cubic = self.cubic > 0 and float(torch.rand((), generator=source)) < self.cubic
         low, high = map(math.log, self.ratio)
         for share, form, down, across in draws:
             area = height * width * (self.scale[0] + share * (self.scale[1] - self.scale[0]))
@@ -140,7 +146,8 @@ class RandomResizedCrop:
             rows, columns = round(math.sqrt(area / aspect)), round(math.sqrt(area * aspect))
             if 0 < rows <= height and 0 < columns <= width:
                 top, left = int(down * (height - rows + 1)), int(across * (width - columns + 1))
-                return Region(top, left, rows, columns, self.size)
+                return Region(top, left, rows, columns, self.size, cubic)
         rows = min(height, max(1, round(width / self.ratio[0])))
         columns = min(width, max(1, round(height * self.ratio[1])))
-        return Region((height - rows) // 2, (width - columns) // 2, rows, columns, self.size)
+        top, left = (height - rows) // 2, (width - columns) // 2
+        return Region(top, left, rows, columns, self.size, cubic)

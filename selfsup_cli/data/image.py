@@ -126,6 +126,26 @@ def decode(data: bytes, sizing: Sizing = None, name: str = "") -> torch.Tensor:
         return framed(_upright(_pillow(data, header.format), header.orientation), region)
 
 
+def decode_values(data: bytes, name: str = "") -> np.ndarray:
+    """The values that a PNG or BMP file stores: numbers `[H,W]`, or uint8 colours `[H,W,3]`.
+
+    Of a palette, the numbers are its entries; transparency is left out. Raises `BadMediaError`,
+    about `name`, for what cannot be decoded whole, and for formats that change values.
+    """
+    with _told(name):
+        header = _header(data)
+        if header.format not in ("PNG", "BMP"):
+            raise BadMediaError("", f"a {header.format} does not keep values as they are")
+        if header.format == "PNG":
+            _check_chunks(data)
+        with _quiet(), Image.open(io.BytesIO(data), formats=(header.format,)) as file:
+            file.load()
+            image: Image.Image = file.getchannel(0) if file.mode in ("LA", "PA") else file
+            grey = image.mode in ("1", "L", "P") or image.mode.startswith("I")
+            values = np.array(image if grey else image.convert("RGB"))
+        return values.astype(np.uint8) if values.dtype == np.bool_ else values
+
+
 @contextmanager
 def _told(name: str) -> Iterator[None]:
     """Turn whatever a decoder raises into one `BadMediaError`, except a shortage of ours.
@@ -255,7 +275,7 @@ def _moved(region: Region, size: tuple[int, int], scaled: tuple[int, int]) -> Re
     top, left = region.top * rows // height, region.left * columns // width
     bottom = -(-(region.top + region.height) * rows // height)
     right = -(-(region.left + region.width) * columns // width)
-    return Region(top, left, bottom - top, right - left, region.size)
+    return Region(top, left, bottom - top, right - left, region.size, region.cubic)
 
 
 # -- all else

@@ -6,11 +6,11 @@ import re
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
-from xml.etree import ElementTree
 
 import numpy as np
 
 from selfsup_cli.config.images import ImageData
+from selfsup_cli.data.annotations import read_xml
 from selfsup_cli.data.folders import Rows, by_class_folder
 from selfsup_cli.data.ids import PackedIds
 from selfsup_cli.data.listing import (
@@ -39,7 +39,6 @@ VOC_CLASSES = (
 _WNID = re.compile(r"n\d{8}")
 _OWN_SETS = (("trainval", "test"), ("train", "test"), ("train", "val"))
 _VOC_SETS = {"voc2007": ("trainval", "test"), "voc2012": ("train", "val")}
-_MAX_XML = 1 << 20
 
 
 def first_folder(root: Path, *names: str) -> Path | None:
@@ -350,18 +349,7 @@ def _annotation(root: Path, name: str) -> Path:
 
 def _objects(path: Path) -> list[tuple[str, bool]]:
     """Class of each object in an annotation, and whether it is marked as difficult."""
-    try:
-        data = path.read_bytes()
-        # UTF-16 would hide a declaration of entities from the look for it: no annotation has NULs.
-        hidden = b"\0" in data or b"<!" in data.replace(b"<!--", b"")
-        if len(data) > _MAX_XML or hidden:
-            raise InputError(f"{path} is no annotation of PASCAL VOC", kind="annotation")
-        tree = ElementTree.fromstring(data)  # noqa: S314 (without entities, it is harmless)
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}", kind="annotation") from error
-    except ElementTree.ParseError as error:
-        raise InputError(f"{path} is damaged: {error}", kind="annotation") from error
     return [
         ((one.findtext("name") or "").strip(), (one.findtext("difficult") or "0").strip() == "1")
-        for one in tree.iter("object")
+        for one in read_xml(path).iter("object")
     ]

@@ -6,10 +6,11 @@ import hashlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
 
 import numpy as np
 
+from selfsup_cli.config.blocks import Data
 from selfsup_cli.config.images import ImageData
 from selfsup_cli.data.fingerprint import fingerprint_of
 from selfsup_cli.data.ids import PackedIds
@@ -108,10 +109,10 @@ class Images:
         """Image `i`, uint8 `[3,H,W]` (see `ImageSource.read`)."""
         return self.store.read(int(self.rows[i]), self.ids[i], size)
 
-    def subset(self, indices: np.ndarray) -> Images:
+    def subset(self, indices: np.ndarray) -> Self:
         """The images `indices` (int64, in that order) as a source of its own."""
         indices = np.asarray(indices, np.int64)
-        subset = object.__new__(Images)
+        subset = object.__new__(type(self))
         subset.__dict__.update(self.__dict__)
         subset.ids = PackedIds(self.ids[i] for i in indices)
         subset.sizes = self.sizes[indices]
@@ -127,7 +128,7 @@ class Images:
 
 
 def without_quarantined(
-    listing: Listing, data: ImageData, split: Split
+    listing: Listing, data: Data, split: Split
 ) -> tuple[np.ndarray, list[LeftOut]]:
     """The places of the images that `data` does not have in quarantine, and the others.
 

@@ -81,5 +81,25 @@ def _facelike(listing: Listing, seed: int, addresses: list[tuple[str, int]]) -> 
     return replace(listing, labels=np.stack(has), attributes=facelike.ATTRIBUTES)
 
 
+MASK_CLASSES = ("background", *scenes.CLASSES)
+"""What the values of `mask` stand for."""
+
+
+def mask(settings: Rendered, row: int) -> NDArray[np.uint8]:
+    """What each pixel of an image of `scenes` is of, uint8 `[side, side]`: see `MASK_CLASSES`."""
+    part, index = address(settings, row)
+    there = scenes.outline(settings.seed, part, index, settings.side)
+    return np.where(there, 1 + scenes.class_of(settings.seed, part, index), 0).astype(np.uint8)
+
+
+def box(settings: Rendered, row: int) -> tuple[float, float, float, float]:
+    """Left, top, right and bottom edge of the object in an image of `scenes`, in pixels, right and
+    bottom beyond the last one; its class is that of the image."""
+    part, index = address(settings, row)
+    there = scenes.outline(settings.seed, part, index, settings.side)
+    ys, xs = np.flatnonzero(there.any(1)), np.flatnonzero(there.any(0))
+    return float(xs[0]), float(ys[0]), float(xs[-1] + 1), float(ys[-1] + 1)
+
+
 _MODULES = {"scenes": scenes, "facelike": facelike}
 _LABELLED = {"scenes": _scenes, "facelike": _facelike}

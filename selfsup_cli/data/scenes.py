@@ -7,23 +7,26 @@ every class, so that no part, texture or patch says anything of it. Nor do they 
 arrangement becomes one of the others, or itself, by quarter turns, so an image can be turned
 upright by whoever knows the object, and by nobody else.
 
-Every image is a pure function of (seed, part of the data, index).
+Every image is a pure function of (seed, part of the data, index), and so is which of its pixels
+are the object.
 """
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from selfsup_cli.data.drawing import Canvas, Draws, balanced, clouds, grain
+from selfsup_cli.data.drawing import Canvas, Draws, TracedCanvas, balanced, clouds, grain
 from selfsup_cli.randomness import derive, generator
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Floats = NDArray[np.floating[Any]]
+
+C = TypeVar("C", bound=Canvas)
 
 VERSION = 1  # part of the fingerprint: raise it with any change of what is rendered
 
@@ -55,12 +58,24 @@ def class_of(seed: int, part: str, index: int) -> int:
 
 def render(seed: int, part: str, index: int, side: int) -> NDArray[np.uint8]:
     """An image as uint8 `[3, side, side]`."""
+    canvas = _drawn(seed, part, index, side, Canvas)
+    key = derive(seed, "scenes", part, index, "grain")
+    return canvas.finished(grain(GRAIN), key)
+
+
+def outline(seed: int, part: str, index: int, side: int) -> NDArray[np.bool_]:
+    """Which pixels of an image are the object, its body and its parts: bool `[side, side]`."""
+    return _drawn(seed, part, index, side, TracedCanvas).covered
+
+
+def _drawn(seed: int, part: str, index: int, side: int, kind: type[C]) -> C:
+    """The object on its background."""
     arrangement = ARRANGEMENTS[CLASSES[class_of(seed, part, index)]]
     source = generator(seed, "scenes", part, index)
     draw = Draws(source, _DRAWS)
     level = draw.between(75.0, 180.0)
     behind = clouds(source, _CLOUDS, side) + level + draw.color(-30.0, 30.0)[..., 0]
-    canvas = Canvas(behind)
+    canvas = kind(behind)
 
     radius = side * draw.between(*BODY)
     reach = 2.3 * radius
@@ -96,5 +111,4 @@ def render(seed: int, part: str, index: int, side: int) -> NDArray[np.uint8]:
                 canvas.wedge(*at, 1.15 * size, turned, *paint())
             case _:
                 canvas.bar(*at, 1.2 * size, 0.36 * size, turned, *paint())
-    key = derive(seed, "scenes", part, index, "grain")
-    return canvas.finished(grain(GRAIN), key)
+    return canvas

@@ -69,7 +69,8 @@ class Fit:
     """Trains `model` on `loader` until `train` says it is enough, writing into `run`.
 
     `run=None` trains without leaving anything behind (probes in tests, small heads). `check` is
-    called at the end of every `check_every`-th epoch and of the last one. Raises NotFiniteError
+    called at the end of every `check_every`-th epoch and of the last one, `watch` with their number
+    after every update. Raises NotFiniteError
     (a loss is NaN or infinite; what is needed to look into it lies in the run's `debug/`),
     TrainingError (more than `max_bad` of the samples, which are `many`, are bad) and Stopped (a
     signal, after saving).
@@ -85,6 +86,7 @@ class Fit:
     stop: StopFlag | None = None
     check: Check | None = None
     check_every: int = 0
+    watch: Callable[[int], None] | None = None
     max_bad: float = 1.0
     samples: int = 0
     many: str = "videos"
@@ -126,6 +128,8 @@ class Fit:
         self._rank = dist.get_rank() if self._distributed else 0
         self.model.to(self.hardware.device)
         optimizers = self.model.optimizers()
+        periods = self.model.periods(len(self.loader), self.total)
+        self._turns = {step for period in periods.values() for step in period} - {0, self.total}
         self.update = Update(
             optimizers,
             schedule.factor(self.optim, self.total),
@@ -137,9 +141,10 @@ class Fit:
             scaler=self.hardware.scaler(),
             constant=self.model.constant,
             later={
-                name: schedule.beginning(self.optim, self.total, first)
-                for name, first in self.model.begins.items()
+                name: schedule.within(self.optim, first, end)
+                for name, (first, end) in periods.items()
             },
+            periods=periods,
         )
         wrap_networks(self.model, self.hardware, distributed=self._distributed)
         if self.train.compile:
@@ -165,6 +170,7 @@ class Fit:
 
     def _restore(self, state: dict[str, Any]) -> None:
         load_unwrapped(self.model, state["model"])
+        self.model.remember(state.get("memory", {}))
         for name, optimizer in self.update.optimizers.items():
             optimizer.load_state_dict(state["optimizers"][name])
         if self.update.scaler is not None and state["scaler"] is not None:
@@ -188,6 +194,7 @@ class Fit:
         scaler = self.update.scaler
         return {
             "model": unwrapped_state(self.model),
+            "memory": self.model.memory(),
             "optimizers": {
                 name: optimizer.state_dict() for name, optimizer in self.update.optimizers.items()
             },
@@ -219,6 +226,8 @@ class Fit:
             self.at.step += 1
             self.at.batch += 1
             self._log(row)
+            if self.watch is not None:
+                self.watch(self.at.step)
             ends = self.at.batch == len(self.loader) or self.at.step == self.total
             if ends:
                 self._end_of_epoch()
@@ -246,7 +255,8 @@ class Fit:
         by_step = every is not None and self.at.step % every == 0
         by_time = time.monotonic() - self._saved > self.train.checkpoint_minutes * 60
         last = self.at.step == self.total
-        if asked or by_step or by_time or last:
+        turns = self.at.step in self._turns
+        if asked or by_step or by_time or turns or last:
             self.save()
         if asked and self.stop is not None and not last:
             if self._saver is not None:
@@ -364,9 +374,10 @@ class Fit:
         rate = (self.at.step - self._first) / spent
         left = clock((self.total - self.at.step) / rate) if rate > 0 else "?"
         values = " ".join(f"{name}={value:.4g}" for name, value in self._last.items())
+        stage = f"{self.model.stage}: " if self.model.stage else ""
         return (
-            f"step={self.at.step}/{self.total} epoch={self.at.epoch}/{self.train.epochs} {values} "
-            f"lr={next(iter(self.update.lr.values()), 0):.3g} it/s={rate:.3g} eta={left} "
+            f"{stage}step={self.at.step}/{self.total} epoch={self.at.epoch}/{self.train.epochs} "
+            f"{values} lr={next(iter(self.update.lr.values()), 0):.3g} it/s={rate:.3g} eta={left} "
             f"data_wait={100 * self._waited / spent:.0f}% "
             f"mem={self.hardware.peak_memory_mb():.0f}MB"
         )

@@ -14,16 +14,18 @@ from selfsup_cli.config.blocks import Optim
 def factor(settings: Optim, total_steps: int) -> Callable[[int], float]:
     """What multiplies the learning rate in step t = 0 … total_steps − 1.
 
-    Cosine: (1 − α)·½(1 + cos πt/T) + α with α = `final_factor`, constant after T; a warm-up
-    rises linearly to it.
+    Cosine: (1 − α)·½(1 + cos πt/T) + α with α = `final_factor`, linear: (1 − α)(1 − t/T) + α, both
+    constant after T, which is the share `falling` of all steps; a warm-up rises linearly to them.
     """
 
     def at(step: int) -> float:
         value = 1.0
-        if settings.schedule == "cosine":
-            progress = min(step / max(total_steps, 1), 1.0)
+        if settings.schedule != "constant":
+            progress = min(step / max(total_steps * settings.falling, 1), 1.0)
             alpha = settings.final_factor
-            value = (1 - alpha) * 0.5 * (1 + math.cos(math.pi * progress)) + alpha
+            cosine = 0.5 * (1 + math.cos(math.pi * progress))
+            left = cosine if settings.schedule == "cosine" else 1 - progress
+            value = (1 - alpha) * left + alpha
         if step < settings.warmup_steps:
             value *= (step + 1) / settings.warmup_steps
         return value
@@ -31,9 +33,9 @@ def factor(settings: Optim, total_steps: int) -> Callable[[int], float]:
     return at
 
 
-def beginning(settings: Optim, total_steps: int, first: int) -> Callable[[int], float]:
-    """The same of a training that begins with step `first` and ends with the others."""
-    whole = factor(settings, total_steps - first)
+def within(settings: Optim, first: int, end: int) -> Callable[[int], float]:
+    """The same of a training that begins with step `first` and ends before step `end`."""
+    whole = factor(settings, end - first)
     return lambda step: whole(max(step - first, 0))
 
 
@@ -47,9 +49,11 @@ def build_optimizer(module: nn.Module, settings: Optim) -> torch.optim.Optimizer
         {"params": spared, "weight_decay": 0.0},
     ]
     groups = [group for group in groups if group["params"]]
-    if settings.name == "adamw":
+    if settings.name != "sgd":
         fused = all(p.device.type in ("cpu", "cuda") for p in parameters)
-        return torch.optim.AdamW(groups, lr=settings.lr, betas=settings.betas, fused=fused)
+        # Adam's own decay is coupled, as that of SGD below.
+        kind = torch.optim.AdamW if settings.name == "adamw" else torch.optim.Adam
+        return kind(groups, lr=settings.lr, betas=settings.betas, eps=settings.eps, fused=fused)
     # SGD's own decay is coupled: it adds wd·w to the gradient, which the learning rate multiplies.
     nesterov = settings.momentum > 0
     return torch.optim.SGD(

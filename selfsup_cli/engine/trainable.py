@@ -37,6 +37,16 @@ class Trainable(nn.Module):
     """Optimisers whose learning rate no schedule multiplies."""
     begins: Mapping[str, int] = MappingProxyType({})
     """Steps before which an optimiser does not move, and at which its schedule begins."""
+    stage: str = ""
+    """What the last step was part of, where training has several stages; for the progress."""
+
+    def periods(self, epoch: int, total: int) -> Mapping[str, tuple[int, int]]:
+        """The steps (first, end) of `total` in which an optimiser moves, `epoch` being those of an
+        epoch; its schedule is as long. Of those that move all the time nothing is said.
+
+        Raises InputError where so many steps leave no room for what is to be done.
+        """
+        return {name: (first, total) for name, first in self.begins.items()}
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
         """The optimisers, by the names that `step` passes to `update`."""
@@ -45,6 +55,13 @@ class Trainable(nn.Module):
     def step(self, batch: Batch, update: Update) -> dict[str, Tensor]:
         """One pass over `batch`: losses, updates, and the scalars to log."""
         raise NotImplementedError
+
+    def memory(self) -> dict[str, Tensor]:
+        """What steps depend on besides weights and optimisers, for checkpoints: tensors."""
+        return {}
+
+    def remember(self, memory: Mapping[str, Tensor]) -> None:
+        """Go on with what `memory` gave."""
 
 
 @dataclass
@@ -68,6 +85,7 @@ class Update:
     scaler: torch.amp.GradScaler | None = None
     constant: Sequence[str] = ()
     later: Mapping[str, Callable[[int], float]] = field(default_factory=dict)
+    periods: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     lr: dict[str, float] = field(default_factory=dict)
     _base: dict[str, list[float]] = field(default_factory=dict)
 
@@ -91,6 +109,11 @@ class Update:
     def autocast(self) -> AbstractContextManager[object]:
         """The precision in which networks run their forward pass."""
         return self.hardware.autocast()
+
+    def moves(self, name: str) -> bool:
+        """Whether an optimiser is to move in this step."""
+        first, end = self.periods.get(name, (0, self.step + 1))
+        return first <= self.step < end
 
     def __call__(self, loss: Tensor, *names: str) -> None:
         """Back-propagate `loss` and, at the last part, move the optimisers `names` ("main").

@@ -75,13 +75,17 @@ def mean_interval(truths: list[np.ndarray], scores: list[np.ndarray]) -> Interva
         size = min(rows, RESAMPLED - start)
         weights = random.multinomial(n, np.full(n, 1 / n), size=size).astype(np.float64)
         drawn = [average_precision(truth, score, weights[:, at]) for at, truth, score in facts]
-        beyond.append(_mean_of_finite(np.stack(drawn) - own[:, None]))
+        beyond.append(mean_of_finite(np.stack(drawn) - own[:, None]))
     every = np.concatenate(beyond)
-    if not len(every):
-        return None
-    value = min(1.0, float(own.mean()))
-    least, most = np.percentile(every, [2.5, 97.5])
-    excess = float(every.mean())
+    return extended(float(own.mean()), every, n) if len(every) else None
+
+
+def extended(value: float, beyond: np.ndarray, n: int) -> Interval:
+    """The interval of a mean average precision `value` (0 … 1) of `n` images, as `mean_interval`
+    says, where draws had `beyond` [K] it."""
+    value = min(1.0, value)
+    least, most = np.percentile(beyond, [2.5, 97.5])
+    excess = float(beyond.mean())
     low = value - max(0.0, float(most), float(most) + excess)
     high = value + max(0.0, -float(least), float(most) - excess)
     return Interval(
@@ -91,7 +95,7 @@ def mean_interval(truths: list[np.ndarray], scores: list[np.ndarray]) -> Interva
     )
 
 
-def _mean_of_finite(values: np.ndarray) -> np.ndarray:
+def mean_of_finite(values: np.ndarray) -> np.ndarray:
     """Means over the first axis of what is finite, of the columns that hold any such."""
     finite = np.isfinite(values)
     count = finite.sum(0)

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from selfsup_cli.config.transfer_images import TransferClassify, TransferImages
+from selfsup_cli.config.transfer_images import TransferClassify
 from selfsup_cli.data.images import ImageSource
 from selfsup_cli.data.source import UNKNOWN
 from selfsup_cli.engine.devices import Hardware
@@ -52,15 +52,14 @@ class Classify(ImageTask):
     name = "classify"
 
     def __init__(
-        self, preset: TransferImages, backbone: Backbone, answers: ClassifyAnswers, seed: int
+        self, preset: TransferClassify, backbone: Backbone, answers: ClassifyAnswers, seed: int
     ) -> None:
         super().__init__(preset, backbone, answers.names, seed)
         self.several = answers.several
 
     @classmethod
-    def answers(cls, preset: TransferImages, source: ImageSource) -> ClassifyAnswers:
+    def answers(cls, preset: TransferClassify, source: ImageSource) -> ClassifyAnswers:
         """What the network is to answer, from the labels of the training images."""
-        assert isinstance(preset, TransferClassify)  # noqa: S101 (the table of tasks pairs them)
         return answers_of(source, preset.labels)
 
     @property

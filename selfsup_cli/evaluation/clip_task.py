@@ -21,7 +21,7 @@ from selfsup_cli.engine.devices import Hardware
 from selfsup_cli.engine.trainable import Batch, Update
 from selfsup_cli.errors import InputError
 from selfsup_cli.evaluation.clips import in_batches, read_videos
-from selfsup_cli.evaluation.task import Task, Told
+from selfsup_cli.evaluation.task import ClassifierTask, Told
 from selfsup_cli.models import Backbone
 from selfsup_cli.models.classifier import Classifier, HeadSpec
 from selfsup_cli.randomness import derive, generator
@@ -65,7 +65,7 @@ class TestQuestions(Protocol):
         ...
 
 
-class ClipTask(Task):
+class ClipTask(ClassifierTask):
     """A task on video: its questions, its answers and its measurements.
 
     A task says which clips of a video are a question in training (`plan`) and in testing

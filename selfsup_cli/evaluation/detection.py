@@ -8,27 +8,18 @@ less here, their right and bottom the same, and all overlaps are those of VOC's 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 
+from selfsup_cli.data.boxes import Boxes
 from selfsup_cli.errors import InputError
 
 OVERLAP = 0.5
 """Intersection over union at which a box is found, in VOC."""
 
 Area = Literal["11-point", "area"]
-
-
-@dataclass(frozen=True)
-class Boxes:
-    """Objects of an image: `boxes` float [N, 4], `labels` int [N]; `difficult` bool [N], those that
-    need not be found and are no mistake if they are (default: none)."""
-
-    boxes: np.ndarray
-    labels: np.ndarray
-    difficult: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -46,11 +37,15 @@ class Detected:
 
     `right` bool [D] says which detections are right; those of difficult objects are left out.
     `scores` float [D]; `objects` is how many there are to find, difficult ones not counted.
+    `images` int [D] are the places of the images that detections belong to, and `each` int [N] how
+    many of the objects each of the images has.
     """
 
     right: np.ndarray
     scores: np.ndarray
     objects: int
+    images: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    each: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
 
     @property
     def recall(self) -> np.ndarray:
@@ -108,23 +103,26 @@ def detected(
         raise ValueError(f"boxes found in {len(found)} images, and objects of {len(truth)}")
     if not 0 < overlap <= 1:
         raise ValueError(f"an overlap of {overlap:g} is not in (0, 1]")
-    objects = np.zeros(classes, np.int64)
-    # Of each detection: its class, its score, its object (−1: none), and whether that is difficult.
+    objects = np.zeros((len(truth), classes), np.int64)
+    # Of each detection: its class, its score, its object (−1: none), whether that is difficult, and
+    # its image.
     columns: list[tuple[np.ndarray, ...]] = []
     before = 0
-    for ours, theirs in zip(found, truth, strict=True):
+    for place, (ours, theirs) in enumerate(zip(found, truth, strict=True)):
         difficult = _checked(ours, theirs, classes)
-        objects += np.bincount(theirs.labels[~difficult].astype(np.int64), minlength=classes)
+        own = theirs.labels[~difficult].astype(np.int64)
+        objects[place] = np.bincount(own, minlength=classes)
         target, easy = _targets(ours, theirs, difficult, overlap)
-        columns.append((ours.labels, ours.scores, np.where(target < 0, -1, before + target), easy))
+        target = np.where(target < 0, -1, before + target)
+        columns.append((ours.labels, ours.scores, target, easy, np.full(len(target), place)))
         before += len(theirs.boxes)
     if not columns:
         raise ValueError("there are no images")
-    labels, scores, targets, easy = (
+    labels, scores, targets, easy, places = (
         np.concatenate(column) for column in zip(*columns, strict=True)
     )
     return [
-        _of_class(scores[mine], targets[mine], easy[mine], int(objects[index]))
+        _of_class(scores[mine], targets[mine], easy[mine], places[mine], objects[:, index])
         for index, mine in enumerate(labels == index for index in range(classes))
     ]
 
@@ -136,15 +134,21 @@ def mean_average_precision(per_class: Sequence[Detected], method: Area = "area")
     return float(np.mean(each)) if each else float("nan")
 
 
-def _of_class(scores: np.ndarray, targets: np.ndarray, easy: np.ndarray, objects: int) -> Detected:
+def _of_class(
+    scores: np.ndarray,
+    targets: np.ndarray,
+    easy: np.ndarray,
+    places: np.ndarray,
+    objects: np.ndarray,
+) -> Detected:
     order = np.argsort(-scores, kind="stable")
-    scores, targets, easy = scores[order], targets[order], easy[order]
+    scores, targets, easy, places = scores[order], targets[order], easy[order], places[order]
     right = np.zeros(len(scores), bool)
     _, first = np.unique(targets, return_index=True)
     right[first] = True
     right &= (targets >= 0) & easy
     counted = (targets < 0) | easy
-    return Detected(right[counted], scores[counted], objects)
+    return Detected(right[counted], scores[counted], int(objects.sum()), places[counted], objects)
 
 
 def _targets(

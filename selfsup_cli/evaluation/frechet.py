@@ -7,7 +7,7 @@ number: `distance_name` keeps them apart. Section 7.3 compares 10,000 images wit
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import NormalDist
 from typing import Self
@@ -22,22 +22,9 @@ INCEPTION = "inception-2015"
 """The name of the one network whose features make a Fréchet distance an FID."""
 
 
-@dataclass(frozen=True)
-class Extractor:
-    """A network as the metrics see it.
-
-    `features` maps a batch of images to `[B, D]`, `probabilities` to the classes' `[B, C]`, where
-    the network has classes.
-    """
-
-    name: str
-    features: Callable[[Tensor], Tensor]
-    probabilities: Callable[[Tensor], Tensor] | None = None
-
-
-def distance_name(extractor: str) -> str:
+def distance_name(network: str) -> str:
     """ "FID" for the network of that name, "FD-<name>" for every other."""
-    return "FID" if extractor == INCEPTION else f"FD-{extractor}"
+    return "FID" if network == INCEPTION else f"FD-{network}"
 
 
 @dataclass
@@ -53,6 +40,7 @@ class Moments:
     mean: Tensor = field(init=False)
     scatter: Tensor = field(init=False)
     """Sum over the features of (f − mean)(f − mean)ᵀ, `[D, D]`."""
+    _root: Tensor | None = field(init=False, default=None, repr=False)
 
     def __post_init__(self) -> None:
         self.mean = torch.zeros(self.dims, dtype=torch.float64)
@@ -91,6 +79,7 @@ class Moments:
         self.scatter.addr_(apart, apart, alpha=self.count * share)
         self.mean = self.mean + share * apart
         self.count = total
+        self._root = None
 
     @property
     def covariance(self) -> Tensor:
@@ -100,6 +89,15 @@ class Moments:
                 f"a covariance needs at least two images, not {self.count}", kind="too-few-images"
             )
         return self.scatter / (self.count - 1)
+
+    @property
+    def root(self) -> Tensor:
+        """R with RRᵀ = covariance, float64 `[D, rank]`, kept for the next time it is asked for."""
+        if self._root is None:
+            values, vectors = torch.linalg.eigh(self.covariance)
+            kept = values > values[-1] * self.dims * torch.finfo(torch.float64).eps
+            self._root = vectors[:, kept] * values[kept].sqrt()
+        return self._root
 
     def state(self) -> dict[str, Tensor]:
         """Tensors from which `of_state` makes the same again."""
@@ -129,43 +127,18 @@ class Moments:
         return moments
 
 
-def accumulate(extractor: Extractor, batches: Iterable[Tensor]) -> Moments:
-    """Moments of the features of all images in `batches`, held one batch at a time.
-
-    Raises InputError without images, and for features that are not finite or not `[B, D]`.
-    """
-    moments: Moments | None = None
-    for images in batches:
-        with torch.no_grad():
-            features = extractor.features(images)
-        check_features(features, name=extractor.name)
-        if len(features) != len(images):
-            raise InputError(
-                f"{extractor.name} gives {len(features)} features for {len(images)} images",
-                kind="features",
-            )
-        moments = moments or Moments(features.shape[1])
-        moments.add(features)
-    if moments is None or not moments.count:
-        raise InputError("there are no images to take features of", kind="too-few-images")
-    return moments
-
-
 def frechet_distance(ours: Moments, reference: Moments) -> float:
     """|μ₁ − μ₂|² + tr(Σ₁ + Σ₂ − 2(Σ₁Σ₂)^½) ≥ 0, symmetric in the two.
 
-    The trace of the root is the sum of the roots of the eigenvalues of Σ₁^½ Σ₂ Σ₁^½, which is
-    symmetric where Σ₁Σ₂ is not, taken on the directions in which Σ₁ is not zero: fewer features
-    than dimensions are no difficulty. Raises InputError for unequal dimensions.
+    The trace of the root is the sum of the roots of the eigenvalues of Rᵀ Σ₁ R with RRᵀ = Σ₂, which
+    is symmetric where Σ₁Σ₂ is not, and as large as the rank of Σ₂: fewer features than dimensions
+    are no difficulty. Raises InputError for unequal dimensions.
     """
     if ours.dims != reference.dims:
         raise _unequal(ours.dims, reference.dims)
     first, second = ours.covariance, reference.covariance
     apart = ours.mean - reference.mean
-    values, vectors = torch.linalg.eigh(first)
-    kept = values > values[-1] * ours.dims * torch.finfo(torch.float64).eps
-    root = vectors[:, kept] * values[kept].sqrt()
-    product = root.T @ second @ root
+    product = reference.root.T @ first @ reference.root
     crossed = torch.linalg.eigvalsh((product + product.T) / 2).clamp(min=0).sqrt().sum()
     distance = apart @ apart + first.trace() + second.trace() - 2 * crossed
     return max(0.0, float(distance))

@@ -43,7 +43,8 @@ def image_accuracy(
 
     `plan` cuts the canvas out of an image. At most `images` images, chosen by `seed`, always the
     same and transformed alike, so that checks at different times compare. Besides, the scalars of
-    `judge`, averaged over the batches. Raises InputError if none of the images can be read.
+    `judge`, averaged over the batches; there may be no `questions`. Raises InputError if none of
+    the images can be read.
     """
     order = sorted(range(len(source)), key=lambda i: derive(seed, source.ids[i], "monitor"))
     chosen = source.subset(np.array(sorted(order[:images]), dtype=np.int64))
@@ -69,7 +70,7 @@ def image_accuracy(
             for name, value in logits.items():
                 answers[name].append(value.argmax(1).cpu())
                 truths[name].append(labels[name].cpu())
-            kinds = len(next(iter(labels.values()))) // size
+            kinds = len(next(iter(labels.values()), ())) // size
             owners.append(np.tile(found["index"].numpy(), kinds))
             scalars.append(values)
     except TrainingError as error:

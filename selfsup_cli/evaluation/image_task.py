@@ -9,15 +9,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from selfsup_cli.config.transfer_images import ImageAugmentation, TransferImages
+from selfsup_cli.config.registry import PADDED
+from selfsup_cli.config.transfer_images import ImageAugmentation, TransferClassify
 from selfsup_cli.data.framing import Crop, Plan, RandomResizedCrop
 from selfsup_cli.data.image_dataset import ImageDataset
 from selfsup_cli.data.images import ImageSource
 from selfsup_cli.engine.devices import Hardware
 from selfsup_cli.errors import InputError
+from selfsup_cli.evaluation.fresh import first_samples, rescale_classifier
 from selfsup_cli.evaluation.reading import in_batches
-from selfsup_cli.evaluation.task import Task, Told
-from selfsup_cli.evaluation.views import ImageViews, read_images, shorter_side
+from selfsup_cli.evaluation.task import ClassifierTask, Told
+from selfsup_cli.evaluation.views import Crops, ImageViews, read_images, shorter_side
 from selfsup_cli.models import Backbone
 from selfsup_cli.models.backbone import Spec, construct
 from selfsup_cli.models.classifier import Classifier, HeadSpec
@@ -27,21 +29,22 @@ from selfsup_cli.transforms.finetuning import cut_out, recolored, turned
 from selfsup_cli.transforms.images import coins, mirror, to_unit
 
 _BATCH = 64
+_RANDOM = 10
 _QUICK = 1024
 
 Bad = Callable[[str, str], None]
 Outputs = Callable[[Tensor], Tensor]
 
 
-class ImageTask(Task):
+class ImageTask(ClassifierTask):
     """A task on images: how they come to its network. A task gives `step`, and what is reported."""
 
     many = "images"
     labelled = True
-    preset: TransferImages
+    preset: TransferClassify
 
     def __init__(
-        self, preset: TransferImages, backbone: Backbone, classes: tuple[str, ...], seed: int
+        self, preset: TransferClassify, backbone: Backbone, classes: tuple[str, ...], seed: int
     ) -> None:
         super().__init__()
         self.preset = preset
@@ -53,7 +56,7 @@ class ImageTask(Task):
     @property
     def views(self) -> ImageViews:
         """Which crops stand for a test image."""
-        return ImageViews(self.preset.test.crops)
+        return views_of(self.preset.test.crops)
 
     @property
     def framing(self) -> Plan:
@@ -65,6 +68,11 @@ class ImageTask(Task):
 
     def samples(self, source: ImageSource) -> ImageDataset:
         return ImageDataset(source, self.seed, plan=self.framing)
+
+    def rescale(self, source: ImageSource, hardware: Hardware) -> None:
+        images = to_unit(first_samples(self.samples(source), self.seed)["image"])
+        everything = self.preset.start.init == "random"
+        rescale_classifier(self.plain, images, hardware, everything=everything, seed=self.seed)
 
     def augmented(self, images: Tensor, g: torch.Generator) -> Tensor:
         """Crops uint8 `[B, 3, S, S]` as the network is trained on them, float in [-1, 1]."""
@@ -90,6 +98,11 @@ class ImageTask(Task):
     @property
     def facts(self) -> dict[str, Any]:
         return {"crops": self.preset.test.crops}
+
+
+def views_of(crops: Crops) -> ImageViews:
+    """Which crops stand for a test image: of those at random places, ten."""
+    return ImageViews(crops, _RANDOM if crops == "random" else 1)
 
 
 def augmented(images: Tensor, how: ImageAugmentation, g: torch.Generator) -> Tensor:
@@ -156,17 +169,18 @@ def ask(
 
 
 def classifier(
-    preset: TransferImages, backbone: Backbone, outputs: int, *, seed: int
+    preset: TransferClassify, backbone: Backbone, outputs: int, *, seed: int
 ) -> Classifier:
     """The network that is trained: `backbone`, partly frozen, with the head the preset asks for."""
     fresh, head = preset.start.reinit_head, preset.head
-    width, thesis = float(backbone.spec["width"]), backbone.arch == "alexnet"
+    width, thesis = float(backbone.spec["width"]), backbone.arch in PADDED
     spec = HeadSpec(
         kind="fc" if fresh else "linear",
         outputs=outputs,
         hidden=[max(8, 8 * round(n * width / 8)) for n in head.hidden] if fresh else [],
         pooling=head.pooling,
         dropout=head.dropout if fresh else 0.0,
+        batch_norm=head.batch_norm if fresh else True,
         truncated=0.005 if thesis or fresh else None,
     )
     backbone = sized(backbone, preset.augment, fresh=fresh, seed=seed)
@@ -198,7 +212,9 @@ def sized(backbone: Backbone, how: ImageAugmentation, *, fresh: bool, seed: int)
     unfit = [name for name in room if name not in state or state[name].shape != room[name].shape]
     above = tuple(f"{name}." for name in _above(other)) if fresh else ()
     if any(not name.startswith(above or "\0") for name in unfit):
-        way = "" if fresh or backbone.arch != "alexnet" else ", or --reinit-head, which replaces it"
+        way = (
+            "" if fresh or backbone.arch not in PADDED else ", or --reinit-head, which replaces it"
+        )
         raise InputError(
             f"augment.crop: {unfit[0]} of this {backbone.arch} is for crops of {now.crop} pixels, "
             f"and {crop} does not fit; leave out --crop{way}",

@@ -7,7 +7,6 @@ The name belongs to the Inception network of 2015; of another classifier it is a
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 from statistics import fmean, pstdev
 
@@ -15,7 +14,7 @@ import torch
 from torch import Tensor
 
 from selfsup_cli.errors import InputError
-from selfsup_cli.evaluation.frechet import INCEPTION, Extractor, normal_interval
+from selfsup_cli.evaluation.frechet import INCEPTION, normal_interval
 from selfsup_cli.randomness import generator
 from selfsup_cli.runs.statistics import Interval
 
@@ -33,29 +32,9 @@ class InceptionScore:
     interval: Interval | None
 
 
-def score_name(extractor: str) -> str:
+def score_name(network: str) -> str:
     """ "IS" for the Inception network of 2015, "IS-<name>" for every other classifier."""
-    return "IS" if extractor == INCEPTION else f"IS-{extractor}"
-
-
-def class_probabilities(extractor: Extractor, batches: Iterable[Tensor]) -> Tensor:
-    """Float32 `[N, C]` on the CPU: what the network holds each image for.
-
-    Raises InputError for a network without classes, and without images.
-    """
-    if extractor.probabilities is None:
-        raise InputError(
-            f"{extractor.name} has no classes, and an Inception Score is made of their "
-            "probabilities: give a classifier",
-            kind="no-classes",
-        )
-    rows: list[Tensor] = []
-    for images in batches:
-        with torch.no_grad():
-            rows.append(extractor.probabilities(images).float().cpu())
-    if not rows:
-        raise InputError("there are no images to classify", kind="too-few-images")
-    return torch.cat(rows)
+    return "IS" if network == INCEPTION else f"IS-{network}"
 
 
 def inception_score(

@@ -29,19 +29,19 @@ class KernelDistance:
     interval: Interval | None
 
 
-def kernel_name(extractor: str) -> str:
+def kernel_name(network: str) -> str:
     """ "KID" for the Inception network of 2015, "KD-<name>" for every other."""
-    return "KID" if extractor == INCEPTION else f"KD-{extractor}"
+    return "KID" if network == INCEPTION else f"KD-{network}"
 
 
 def squared_mmd(ours: Tensor, reference: Tensor) -> float:
     """Unbiased estimate of MMD² between `[n, D]` and `[m, D]`; below 0 by chance where it is 0.
 
-    k(x, y) = (x·y / D + 1)³, pairs of a feature with itself left out; in float64.
+    k(x, y) = (x·y / D + 1)³, pairs of a feature with itself left out; in float64, where they lie.
     Raises InputError for unequal dimensions and for fewer than two features on a side.
     """
     _check(ours, reference, 2)
-    x, y = (features.detach().to("cpu", torch.float64) for features in (ours, reference))
+    x, y = (features.detach().double() for features in (ours, reference))
     within = [_off_diagonal_mean(_kernel(a, a)) for a in (x, y)]
     return sum(within) - 2 * float(_kernel(x, y).mean())
 

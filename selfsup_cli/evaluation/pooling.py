@@ -11,6 +11,7 @@ from typing import Literal, Protocol
 import torch.nn.functional as F
 from torch import Tensor
 
+from selfsup_cli.config.registry import PADDED
 from selfsup_cli.models import Backbone
 
 MOST = 9600
@@ -140,6 +141,6 @@ def averaged(x: Tensor, side: int, padding: Padding) -> Tensor:
 def of_thesis(backbone: Backbone) -> Pooling:
     """The pooling of section 4.4 for a network: its windows for AlexNet on 64 pixels, and features
     of similar size (≈ 9200) for every other network and size."""
-    if backbone.arch == "alexnet" and backbone.input.crop == 64:
+    if backbone.arch in PADDED and backbone.input.crop == 64:
         return Windowed()
     return AtMost()

@@ -7,6 +7,7 @@ the samples cover.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -38,11 +39,14 @@ class PrecisionRecall:
         return self.recalled / self.reals
 
 
-def precision_recall(samples: Tensor, reals: Tensor, *, neighbours: int = 3) -> PrecisionRecall:
-    """Both shares for features `[n, D]` of samples and `[m, D]` of real images.
+def precision_recall(
+    samples: Tensor, reals: Tensor, *, neighbours: int = 3, radii: Tensor | None = None
+) -> PrecisionRecall:
+    """Both shares for features `[n, D]` of samples and `[m, D]` of real images, where they lie.
 
-    Memory grows with n + m, not with their product. Raises InputError for unequal dimensions and
-    for sets without `neighbours` others.
+    `radii` are those of the real images, where they have been measured before. Memory grows with
+    n + m, not with their product. Raises InputError for unequal dimensions and for sets without
+    `neighbours` others.
     """
     check_features(samples)
     check_features(reals, samples.shape[1])
@@ -52,18 +56,29 @@ def precision_recall(samples: Tensor, reals: Tensor, *, neighbours: int = 3) -> 
             f"{fewest} images are too few for the distance to neighbour {neighbours}",
             kind="too-few-images",
         )
-    return PrecisionRecall(
-        _covered(samples, reals, neighbours), len(samples),
-        _covered(reals, samples, neighbours), len(reals),
-    )  # fmt: skip
+    ours, theirs = samples.detach().double(), reals.detach().double()
+    around_reals = reach(theirs, neighbours) if radii is None else radii
+    around_samples = reach(ours, neighbours)
+    precise = 0
+    recalled = torch.zeros(len(reals), dtype=torch.bool, device=theirs.device)
+    start = 0
+    for part in _chunks(ours):
+        apart = torch.cdist(part, theirs)
+        precise += int((apart <= around_reals).any(1).sum())
+        recalled |= (apart <= around_samples[start : start + len(part), None]).any(0)
+        start += len(part)
+    return PrecisionRecall(precise, len(samples), int(recalled.sum()), len(reals))
 
 
-def _covered(points: Tensor, by: Tensor, neighbours: int) -> int:
-    """How many of `points` lie in a ball of `by`."""
-    points, by = (f.detach().to("cpu", torch.float64) for f in (points, by))
+def reach(features: Tensor, neighbours: int = 3) -> Tensor:
+    """Radius of the ball around each feature `[n, D]`: how far its k-th neighbour is, `[n]`."""
+    features = features.detach().double()
     # A feature is its own nearest neighbour.
-    radii = torch.cat([
-        torch.cdist(chunk, by).kthvalue(neighbours + 1).values for chunk in torch.split(by, _CHUNK)
-    ])  # fmt: skip
-    hits = [(torch.cdist(chunk, by) <= radii).any(1).sum() for chunk in torch.split(points, _CHUNK)]
-    return int(torch.stack(hits).sum())
+    found = [
+        torch.cdist(part, features).kthvalue(neighbours + 1).values for part in _chunks(features)
+    ]
+    return torch.cat(found)
+
+
+def _chunks(features: Tensor) -> Sequence[Tensor]:
+    return torch.split(features, _CHUNK)

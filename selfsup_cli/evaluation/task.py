@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from selfsup_cli.config.transfer_images import Transfer
-from selfsup_cli.data.loader import SourceDataset
+from selfsup_cli.data.loader import SourceDataset, collate
 from selfsup_cli.engine.devices import Hardware
 from selfsup_cli.engine.schedule import build_optimizer
 from selfsup_cli.engine.trainable import Trainable
-from selfsup_cli.models.classifier import Classifier
+from selfsup_cli.models.classifier import Classifier, OnBackbone, Trained, save_classifier
 from selfsup_cli.runs.report import Measurement, ProtocolValue
 
 Told = Callable[[int, int], None]
@@ -29,22 +30,59 @@ class Task(Trainable):
     name: str
     many: str
     labelled: bool = False
+    opener: Callable[..., Any] | None = None
+    """What opens its images, with the arguments of `images.open_images`, where that does not."""
     preset: Transfer
     classes: tuple[str, ...]
     seed: int
 
     @property
-    def plain(self) -> Classifier:
+    def plain(self) -> OnBackbone:
         """The network itself, also where it is wrapped for several processes."""
         network: Any = self.network
-        plain: Classifier = getattr(network, "module", network)
+        plain: OnBackbone = getattr(network, "module", network)
         return plain
+
+    @property
+    def layer(self) -> str | None:
+        """The layer of the backbone on which all of the head is fresh; None if it is its output."""
+        raise NotImplementedError
+
+    def save(self, path: Path, trained_on: dict[str, Any]) -> str:
+        """Write the network with its head, and its sidecar; gives the SHA-256 of the weights."""
+        raise NotImplementedError
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
         return {"main": build_optimizer(self.plain, self.preset.optim)}
 
     def samples(self, source: Any) -> SourceDataset:
         """What the loader takes from the training part `source`."""
+        raise NotImplementedError
+
+    def join(self, samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """A batch of samples."""
+        return collate(samples)
+
+    def prepare(
+        self,
+        train: Any,
+        heldout: Any,
+        hardware: Hardware,
+        *,
+        workers: int,
+        telling: Callable[[str], Told],
+    ) -> None:
+        """Do once, before training, what takes its time; a run that goes on does it again.
+
+        `telling(what)` gives something to be told of progress, which raises where a signal asks to
+        stop. Raises MachineError where a package is lacking.
+        """
+
+    def rescale(self, source: Any, hardware: Hardware) -> None:
+        """Scale the layers that start from fresh weights on some of the training part `source`.
+
+        Asked for by `start.rescale`, before anything is trained; see `models/rescale.py`.
+        """
         raise NotImplementedError
 
     @property
@@ -81,3 +119,21 @@ class Task(Trainable):
     ) -> list[Measurement]:
         """What is reported of the answers."""
         raise NotImplementedError
+
+
+class ClassifierTask(Task):
+    """A task whose network gives each sample a class or attributes."""
+
+    @property
+    def plain(self) -> Classifier:
+        network = super().plain
+        assert isinstance(network, Classifier)  # noqa: S101 (its tasks make no other)
+        return network
+
+    @property
+    def layer(self) -> str | None:
+        return self.plain.backbone.embedding if self.plain.head_spec.kind == "fc" else None
+
+    def save(self, path: Path, trained_on: dict[str, Any]) -> str:
+        trained = Trained(self.plain, self.name, self.classes, self.facts, "")
+        return save_classifier(path, trained, trained_on)

@@ -17,6 +17,7 @@ from selfsup_cli.config.blocks import Machine, VideoData
 from selfsup_cli.config.presets import Resolved, dump, identity
 from selfsup_cli.data.images import ImageSource
 from selfsup_cli.data.loader import killed_worker
+from selfsup_cli.data.ring import Points
 from selfsup_cli.data.source import (
     QUARANTINED,
     ClipSource,
@@ -128,6 +129,16 @@ def open_both(data: VideoData, machine: Machine, progress: Progress) -> tuple[Vi
     return open_parts(data, machine, progress, labels=False)
 
 
+class AnyPart(Protocol):
+    """Videos, images or points, and what was left out of them."""
+
+    @property
+    def source(self) -> ClipSource | ImageSource | Points: ...
+
+    @property
+    def left_out(self) -> Sequence[LeftOut]: ...
+
+
 class Part(Protocol):
     """Videos or images, and what was left out of them."""
 
@@ -149,15 +160,16 @@ def describe_both(train: Part, test: Part) -> dict[str, Any]:
     }
 
 
-def describe(source: ClipSource | ImageSource) -> dict[str, Any]:
+def describe(source: ClipSource | ImageSource | Points) -> dict[str, Any]:
     """What provenance keeps of a source. Of a pack it says what was lost in packing."""
     storage = getattr(source, "storage", None)
     attributes = getattr(source, "attributes", None)
+    many = "points" if isinstance(source, Points) else "images"
     return {
         "name": source.name,
         "split": source.split,
         "split_rule": source.split_rule,
-        "videos" if hasattr(source, "num_frames") else "images": len(source),
+        "videos" if hasattr(source, "num_frames") else many: len(source),
         "fingerprint": source.fingerprint,
         "classes": None if source.classes is None else len(source.classes),
         **({} if attributes is None else {"attributes": len(attributes)}),
@@ -239,7 +251,7 @@ def ending(run: Run) -> Iterator[None]:
         run.close()
 
 
-def list_bad(run: Run, *parts: Part) -> None:
+def list_bad(run: Run, *parts: AnyPart) -> None:
     """Write what cannot be read into the run's `quarantine.jsonl`, for `--quarantine`."""
     for part in parts:
         for out in part.source.left_out:

@@ -32,7 +32,7 @@ class Compared:
         return found if self.subject.random is None else [*found, (RANDOM, self.subject.random)]
 
 
-def load_compared(settings: ComparedSubject, kind: Kind) -> Compared:
+def load_compared(settings: ComparedSubject, kind: Kind | None) -> Compared:
     """Find all that `--from` and `--against` name. Raises InputError as `load_subject` does.
 
     A network that learned from labels is called supervised, any other by its run; a network that

@@ -113,6 +113,12 @@ def export(
         check_target(out, chosen.suffixes, force)
     subject = load(reference, chosen.unfit)
     network = subject.learned.eval()
+    if chosen.library is not None and network.spec.get("absorbed"):
+        raise InputError(
+            f"{subject.run} has no batch norm any more (absorb_bn), and {form}'s {network.arch} "
+            f"has: export it as {', '.join(EVERY[:-1])} or {EVERY[-1]}",
+            kind="format",
+        )
     names = _checked(network, outputs)
     # A library's state dict beside our own weights of the same ending.
     marked = f".{form}" if chosen.library else ""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
-from selfsup_cli.config.blocks import Machine
+from selfsup_cli.config.blocks import Data, Machine
 from selfsup_cli.config.images import ImageData
 from selfsup_cli.data.images import ImageSource
 from selfsup_cli.data.images import open_images as open_source
@@ -24,15 +26,25 @@ class Images:
     left_out: list[LeftOut]
 
 
+Opener = Callable[..., ImageSource]
+"""Opens a split as `open_source` does, with its arguments."""
+
+
 def open_images(
-    data: ImageData, split: Split, *, labels: bool, machine: Machine, progress: Progress
+    data: Any,
+    split: Split,
+    *,
+    labels: bool,
+    machine: Machine,
+    progress: Progress,
+    opener: Opener | None = None,
 ) -> Images:
-    """Open a split.
+    """Open a split, of `ImageData` or of what `opener` takes.
 
     Raises InputError (data that cannot be found, no labels where they are asked for) and
     TrainingError (too many of its files cannot be read).
     """
-    source = open_source(
+    source = (opener or open_source)(
         data,
         split,
         labels=labels,
@@ -44,7 +56,7 @@ def open_images(
 
 
 def open_fold(
-    data: ImageData,
+    data: Data,
     fold: int,
     whole: ImageSource,
     option: str,
@@ -52,6 +64,7 @@ def open_fold(
     labels: bool,
     machine: Machine,
     progress: Progress,
+    opener: Opener | None = None,
 ) -> Images:
     """The training images of a fold of data whose training part without folds is `whole`.
 
@@ -64,6 +77,7 @@ def open_fold(
         labels=labels,
         machine=machine,
         progress=progress,
+        opener=opener,
     )
     if len(part.source) == len(whole):
         raise InputError(
@@ -73,11 +87,16 @@ def open_fold(
 
 
 def open_parts(
-    data: ImageData, machine: Machine, progress: Progress, *, labels: bool
+    data: Data,
+    machine: Machine,
+    progress: Progress,
+    *,
+    labels: bool,
+    opener: Opener | None = None,
 ) -> tuple[Images, Images]:
     """The training and test parts. With `labels`, raises InputError for unlabelled data."""
     train, test = (
-        open_images(data, split, labels=labels, machine=machine, progress=progress)
+        open_images(data, split, labels=labels, machine=machine, progress=progress, opener=opener)
         for split in _PARTS
     )
     return train, test

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
+
+from torch import Tensor
 
 from selfsup_cli.config.image_pretrain import PretrainImages
 from selfsup_cli.config.presets import resolve
@@ -37,6 +40,12 @@ def save_method(run: Run, method: VideoPretext | ImagePretext) -> None:
     write_tensors(run.path / FILE, kept, facts)
 
 
+def read_method(path: Path) -> dict[str, Tensor]:
+    """The tensors that `save_method` wrote. Raises InputError for files that are damaged or hold
+    something else."""
+    return read_weights(path, _Method)[1]
+
+
 def load_method(run: Run) -> ImagePretext:
     """The method of a finished pretraining on images, as it was at its end, in evaluation mode.
 
@@ -50,7 +59,7 @@ def load_method(run: Run) -> ImagePretext:
     method = create(preset)
     path = run.path / FILE
     backbone = load_backbone(run.path / "backbone.safetensors")
-    _, tensors = read_weights(path, _Method)
+    tensors = read_method(path)
     own = {f"{_BACKBONE}{name}": value for name, value in backbone.state_dict().items()}
     fill(path, method, own | tensors, "the method")
     method.eval()

@@ -124,6 +124,12 @@ class Monitoring(ABC):
                 self.progress.say(f"epoch {epoch}: {finding.text}")
         return self.last.metrics()
 
+    def concluded(self) -> Judgement:
+        """The last judgement. A run killed between its last checkpoint and its end has none."""
+        if self.last is None:
+            self.last = self.judge()
+        return self.last
+
     @abstractmethod
     def judge(self) -> Judgement:
         """Look at the network as it is now."""
@@ -322,12 +328,14 @@ class ImageMonitoring(Monitoring):
             asked,
             self.heldout,
             self.method.plan,
-            questions=self.method.questions,
+            questions=self.method.questions if self.method.asking else {},
             hardware=self.hardware,
             seed=self.seed,
             images=settings.images,
             workers=self.workers,
         )
+        if not self.method.asking:  # nor has the backbone learned anything
+            return Judgement(pretext, None, None, None, self.method.describe(quality))
         found = self._neighbours(
             self.method.backbone,
             lambda: initial_image_backbone(self.preset),
@@ -342,7 +350,7 @@ class ImageMonitoring(Monitoring):
         framing = self.preset.framing
         pretext: dict[str, ProtocolValue] = {
             "kinds": list(self.method.kinds),
-            "canvas": framing.canvas,
+            "canvas": framing.sides()[0],
             "crop": framing.crop,
             "seed": self.seed,
         }

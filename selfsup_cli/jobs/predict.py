@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from selfsup_cli.data.check_images import is_images
 from selfsup_cli.data.source import LeftOut
@@ -14,12 +14,16 @@ from selfsup_cli.engine.progress import Progress
 from selfsup_cli.errors import InputError
 from selfsup_cli.evaluation.views import Crops
 from selfsup_cli.jobs.common import Outcome
+from selfsup_cli.jobs.predict_boxes import predict_boxes
 from selfsup_cli.jobs.predict_clips import Clips
 from selfsup_cli.jobs.predict_images import Pictures
-from selfsup_cli.jobs.predicted import Predictions, picture_names
+from selfsup_cli.jobs.predict_masks import predict_masks
+from selfsup_cli.jobs.predicted import Predictions, make_folder, picture_names, target
 from selfsup_cli.jobs.subject import is_weights
 from selfsup_cli.jobs.transferred import MODEL
 from selfsup_cli.models.classifier import Trained, load_classifier
+from selfsup_cli.models.detector_weights import is_detector, load_detector
+from selfsup_cli.models.fcn import is_segmenter, load_segmenter
 from selfsup_cli.runs.run import RunSummary, find_run, runs_dir
 
 if TYPE_CHECKING:
@@ -53,13 +57,27 @@ def predict(
     network was tested). Writes `out` (.csv or .json) and, into the folder `pictures`, a picture of
     each. What cannot be read is named with its reason. Raises InputError and MachineError.
     """
-    target = _target(out or Path("predictions.csv"), force=force)
+    wanted = target(out or Path("predictions.csv"), _FORMATS, "--out", force=force)
+    if (weights := _of_whole_images(subject)) is not None:
+        _only_whole(clips, crops)
+        name = Path(subject).stem if is_weights(Path(subject)) else weights.parent.name
+        asked_for: dict[str, Any] = {
+            "target": wanted,
+            "pictures": pictures,
+            "top": top,
+            "device": device,
+            "workers": workers,
+            "quiet": quiet,
+        }
+        if is_detector(weights):
+            return predict_boxes(path, load_detector(weights), name, **asked_for)
+        return predict_masks(path, load_segmenter(weights), name, force=force, **asked_for)
     trained, name = load_subject(subject, "image" if is_images(path) else "video")
     asked = _asked(trained, name, clips, crops)
     hardware = choose(device)
     tune_allocator()
     if pictures is not None:
-        _make(pictures)
+        make_folder(pictures)
     with signals.catching() as stop, Progress(quiet=quiet) as progress:
         loaders = loader_workers("auto" if workers is None else workers, 1)
         source = asked.open(path, loaders, progress)
@@ -76,7 +94,7 @@ def predict(
         )
         if stop:
             raise stop.stopped("nothing")
-        found.write(target, name, top)
+        found.write(wanted, name, top)
         if pictures is not None:
             rows = {one.id: one for one in found.rows}
             names = picture_names(source.ids)
@@ -84,11 +102,11 @@ def predict(
                 if rows[identifier].ranked:
                     asked.draw(position, pictures / names[position], found.shown(rows[identifier]))
     return Outcome(
-        text=found.said(bad, target),
+        text=found.said(bad, wanted),
         data={
             "from": name,
             "weights": trained.weights,
-            "out": str(target),
+            "out": str(wanted),
             asked.many: len(found.rows) - len(bad),
             "bad": [{"id": one.id, "reason": one.reason} for one in bad],
             "predictions": [found.as_data(one, top) for one in found.rows],
@@ -118,6 +136,26 @@ def load_subject(subject: str, wanted: Kind) -> tuple[Trained, str]:
     return trained, name
 
 
+def _of_whole_images(subject: str) -> Path | None:
+    """The weights that `subject` names, if they are those of a network that segments or detects."""
+    path = Path(subject)
+    if subject == "latest":
+        return None
+    if not is_weights(path):
+        path = find_run(subject, runs_dir()).path / MODEL
+    return path if is_segmenter(path) or is_detector(path) else None
+
+
+def _only_whole(clips: int | None, crops: Crops | None) -> None:
+    for flag, given in (("--clips", clips), ("--test-crops", crops)):
+        if given is not None:
+            raise InputError(
+                f"{flag}: a network of 'selfsup transfer segment' or 'detect' looks at whole "
+                "images; leave it out",
+                kind="usage",
+            )
+
+
 def _unfit(summary: RunSummary, tasks: list[str]) -> str | None:
     if summary.job not in [f"transfer/{task}" for task in tasks]:
         wanted = " or ".join(f"'selfsup transfer {task}'" for task in tasks)
@@ -144,20 +182,3 @@ def _asked(trained: Trained, name: str, clips: int | None, crops: Crops | None) 
             kind="usage",
         )
     return Clips(trained, clips)
-
-
-def _target(path: Path, *, force: bool) -> Path:
-    if path.suffix.lower() not in _FORMATS:
-        raise InputError(f"--out {path}: give it a name that ends in .csv or .json", kind="usage")
-    if not path.absolute().parent.is_dir():
-        raise InputError(f"--out {path}: there is no folder {path.absolute().parent}", kind="usage")
-    if path.exists() and not force:
-        raise InputError(f"--out {path} exists; --force replaces it", kind="exists")
-    return path
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"--pictures {folder}: {error.strerror}", kind="usage") from error

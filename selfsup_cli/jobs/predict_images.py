@@ -14,14 +14,25 @@ from selfsup_cli.data.listing import IMAGE_SUFFIXES, Listing
 from selfsup_cli.engine.devices import Hardware
 from selfsup_cli.engine.progress import Progress
 from selfsup_cli.evaluation.classify import probabilities
-from selfsup_cli.evaluation.image_task import ask
-from selfsup_cli.evaluation.views import Crops, ImageViews
+from selfsup_cli.evaluation.image_task import ask, views_of
+from selfsup_cli.evaluation.views import Crops
 from selfsup_cli.jobs.predicted import Answer, Bad
 from selfsup_cli.models.classifier import Trained
 from selfsup_cli.visualization import predictions
 
 _SHORTER = 480
 _HEIGHT = 260
+
+
+def opened(path: str, workers: int, progress: Progress) -> ImageSource:
+    """An image file, or all of a folder or dataset."""
+    counting = progress.counting("looking at files")
+    file = Path(path).expanduser()
+    data = ImageData(source=path)
+    if file.is_file() and file.suffix.lower() in IMAGE_SUFFIXES:
+        listing = Listing(file.name, file.absolute().parent, PackedIds([file.name]), "one file")
+        return open_image_files(listing, data, "all", workers=0, progress=counting)
+    return open_images(data, "all", labels=False, workers=workers, progress=counting)
 
 
 class Pictures:
@@ -31,21 +42,12 @@ class Pictures:
 
     def __init__(self, trained: Trained, crops: Crops | None) -> None:
         self.trained = trained
-        self.views = ImageViews(crops or trained.clips["crops"])
+        self.views = views_of(crops or trained.clips["crops"])
         self.several = trained.clips.get("labels") == "attributes"
 
     def open(self, path: str, workers: int, progress: Progress) -> ImageSource:
         """A file, or all of a folder or dataset."""
-        counting = progress.counting("looking at files")
-        file = Path(path).expanduser()
-        data = ImageData(source=path)
-        if file.is_file() and file.suffix.lower() in IMAGE_SUFFIXES:
-            listing = Listing(file.name, file.absolute().parent, PackedIds([file.name]), "one file")
-            self.source: ImageSource = open_image_files(
-                listing, data, "all", workers=0, progress=counting
-            )
-        else:
-            self.source = open_images(data, "all", labels=False, workers=workers, progress=counting)
+        self.source = opened(path, workers, progress)
         return self.source
 
     def ask(self, hardware: Hardware, workers: int, bad: Bad, progress: Progress) -> np.ndarray:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from selfsup_cli.data.source import LeftOut
+from selfsup_cli.errors import InputError
 from selfsup_cli.runs import atomic
 
 Answer = tuple[str, float]
@@ -21,8 +22,31 @@ Answer = tuple[str, float]
 Bad = Callable[[str, str], None]
 """Told of the id and the reason of what cannot be read."""
 
-_LISTED = 20
+LISTED = 20
 _CLASSES, _ATTRIBUTES = 3, 8
+
+
+def target(path: Path, endings: Sequence[str], option: str, *, force: bool) -> Path:
+    """A file that may be written. Raises InputError for another ending, no folder, or one that
+    exists without `force`."""
+    if path.suffix.lower() not in endings:
+        known = " or ".join(endings)
+        raise InputError(f"{option} {path}: give it a name that ends in {known}", kind="usage")
+    if not path.absolute().parent.is_dir():
+        raise InputError(
+            f"{option} {path}: there is no folder {path.absolute().parent}", kind="usage"
+        )
+    if path.exists() and not force:
+        raise InputError(f"{option} {path} exists; --force replaces it", kind="exists")
+    return path
+
+
+def make_folder(folder: Path) -> None:
+    """Make the folder of `--pictures`. Raises InputError where that cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--pictures {folder}: {error.strerror}", kind="usage") from error
 
 
 def picture_names(ids: Sequence[str]) -> list[str]:
@@ -140,10 +164,10 @@ class Predictions:
         good = [one for one in self.rows if one.ranked]
         lines = [
             f"{one.id}: " + ", ".join(f"{name} {100 * s:.0f} %" for name, s in self.shown(one))
-            for one in good[:_LISTED]
+            for one in good[:LISTED]
         ]
-        if len(good) > _LISTED:
-            lines.append(f"… and {len(good) - _LISTED} more")
+        if len(good) > LISTED:
+            lines.append(f"… and {len(good) - LISTED} more")
         lines += [f"cannot be read: {one.id}: {one.reason}" for one in bad]
         lines.append(f"{len(good)} {self.many} labelled, {len(bad)} not read")
         return "\n".join([*lines, str(target)])

@@ -5,24 +5,22 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from selfsup_cli.config.presets import Resolved, identity
-from selfsup_cli.data.loader import EpochLoader
 from selfsup_cli.engine import processes, signals
-from selfsup_cli.engine.devices import Hardware, choose, loader_workers, tune_allocator
+from selfsup_cli.engine.devices import choose, tune_allocator
 from selfsup_cli.engine.fit import Fit
 from selfsup_cli.engine.fit import Outcome as Fitted
 from selfsup_cli.engine.progress import Progress
+from selfsup_cli.errors import InputError
 from selfsup_cli.evaluation.shortcut_scores import ShortcutReport
-from selfsup_cli.jobs import common, shortcuts
-from selfsup_cli.jobs.common import Outcome, Part
-from selfsup_cli.jobs.method_weights import save_method
-from selfsup_cli.jobs.monitoring import Monitoring
-from selfsup_cli.jobs.pretraining import Pretext, Work, work_of
+from selfsup_cli.jobs import common, repeats, shortcuts
+from selfsup_cli.jobs.common import AnyPart, Outcome
+from selfsup_cli.jobs.pretraining import Checks, Work, work_of
 from selfsup_cli.jobs.rehearse import rehearse
-from selfsup_cli.models import save_backbone
 from selfsup_cli.runs import report as reports
 from selfsup_cli.runs.report import Curve, Picture, Report
 from selfsup_cli.runs.run import Run, new_name, runs_dir
@@ -39,25 +37,50 @@ def pretrain(
 ) -> Outcome:
     """Pretrain as the preset says. The same call with the same `run` goes on where it stopped.
 
-    With `machine.devices > 1` PyTorch's elastic launcher starts that many processes. Raises
+    With `machine.devices > 1` PyTorch's elastic launcher starts that many processes. Several seeds
+    are trained one after the other, each in a run of its own, and reported together. Raises
     InputError, MachineError, TrainingError and Stopped, each a sentence for the user.
     """
-    preset = work_of(resolved).preset
+    work = work_of(resolved)
+    preset = work.preset
     if dry_run:
         return rehearse(resolved, run)
     if (done := common.finished(run, resolved)) is not None:
         return done
+    if work.seeds:
+        return _repeat(resolved, work.seeds, run or _new_name(resolved), command, quiet=quiet)
     devices = preset.machine.devices
     if devices > 1 and not processes.launched():
-        name = run or new_name(
-            preset.name,
-            preset.network.arch,
-            Path(preset.data.source or "data").name,
-            identity(preset),
-        )
+        name = run or _new_name(resolved)
         processes.launch(devices, _share, resolved, name, list(command), quiet)
         return common.finished(name, resolved) or Outcome(runs_dir() / name)
     return _train(resolved, run, command, quiet=quiet)
+
+
+def _new_name(resolved: Resolved) -> str:
+    preset = work_of(resolved).preset
+    data = Path(preset.data.source or "data").name
+    return new_name(preset.name, preset.network.arch, data, identity(preset))
+
+
+def _repeat(
+    resolved: Resolved, seeds: Sequence[int], name: str, command: Sequence[str], *, quiet: bool
+) -> Outcome:
+    """Train for each seed in a run of its own, and report mean and spread."""
+    if processes.launched():
+        raise InputError(
+            "several seeds are trained one after the other: start them with --devices, not with a "
+            "launcher",
+            kind="usage",
+        )
+    preset = work_of(resolved).preset
+    outcomes = []
+    with signals.catching():
+        for seed in seeds:
+            train = preset.train.model_copy(update={"seed": seed, "seeds": []})
+            one = replace(resolved, preset=preset.model_copy(update={"train": train}))
+            outcomes.append(pretrain(one, run=f"{name}-seed{seed}", command=command, quiet=quiet))
+        return repeats.together(resolved, name, command, outcomes)
 
 
 def _share(resolved: Resolved, run: str, command: list[str], quiet: bool) -> None:
@@ -79,8 +102,11 @@ def _train(resolved: Resolved, name: str | None, command: Sequence[str], *, quie
     ):
         # The first process indexes what is not indexed yet; the others find it in the cache.
         train, heldout = processes.first_rank_decides(lambda: work.open(progress))
+        parents = work.begin(name)
         method = work.create(train)
-        run = processes.first_rank_decides(lambda: _start(resolved, name, command, work, train))
+        run = processes.first_rank_decides(
+            lambda: _start(resolved, name, command, work, train, parents)
+        )
         if run.complete:  # a requeued job that gave it no name finds it here
             return Outcome(run.path, run.report())
         with common.ending(run):
@@ -88,8 +114,8 @@ def _train(resolved: Resolved, name: str | None, command: Sequence[str], *, quie
             monitor = work.monitor(heldout, hardware, progress)
             fit = Fit(
                 method,
-                _loader(work, train, hardware),
-                preset.train,
+                work.loader(train, hardware),
+                preset.training,
                 preset.optim,
                 hardware,
                 progress,
@@ -97,6 +123,7 @@ def _train(resolved: Resolved, name: str | None, command: Sequence[str], *, quie
                 stop=stop,
                 check=monitor,
                 check_every=preset.monitor.every_epochs,
+                watch=work.watch(run, train),
                 max_bad=preset.data.max_bad,
                 samples=len(train.source),
                 many=work.many,
@@ -108,11 +135,16 @@ def _train(resolved: Resolved, name: str | None, command: Sequence[str], *, quie
             if processes.rank() > 0:
                 return Outcome(run.path)
             looked = work.shortcuts(train, heldout, hardware, progress, stop)
-            return _conclude(run, work, method, monitor, train, heldout, fitted, cost, looked)
+            return _conclude(run, work, monitor, train, heldout, fitted, cost, looked)
 
 
 def _start(
-    resolved: Resolved, name: str | None, command: Sequence[str], work: Work[Part], part: Part
+    resolved: Resolved,
+    name: str | None,
+    command: Sequence[str],
+    work: Work[AnyPart],
+    part: AnyPart,
+    parents: list[dict[str, Any]],
 ) -> Run:
     return common.started_run(
         resolved,
@@ -122,41 +154,26 @@ def _start(
         seed=work.preset.train.seed,
         command=command,
         dataset=common.describe(part.source),
-        parents=[],
-    )
-
-
-def _loader(work: Work[Part], part: Part, hardware: Hardware) -> EpochLoader:
-    preset = work.preset
-    return EpochLoader(
-        work.dataset(part),
-        len(part.source),
-        batch_size=preset.train.batch_size,
-        seed=preset.train.seed,
-        workers=loader_workers(preset.machine.workers, preset.machine.devices),
-        rank=processes.rank(),
-        world=processes.world(),
-        pin=hardware.device.type == "cuda",
+        parents=parents,
     )
 
 
 def _conclude(
     run: Run,
-    work: Work[Part],
-    method: Pretext,
-    monitor: Monitoring,
-    train: Part,
-    heldout: Part,
+    work: Work[AnyPart],
+    monitor: Checks,
+    train: AnyPart,
+    heldout: AnyPart,
     fitted: Fitted,
     cost: dict[str, float],
     looked: ShortcutReport | None,
 ) -> Outcome:
-    """Keep the backbone, draw the curves and the pretext sheet, write the report."""
+    """Keep what was learned, draw the curves and what else there is to see, write the report."""
     preset = work.preset
-    epochs = fitted.step / (len(train.source) // preset.train.batch_size)
-    weights = save_backbone(
-        run.path / "backbone.safetensors",
-        method.backbone,
+    epochs = fitted.step / (len(train.source) // work.per_update) - preset.beforehand
+    weights = work.keep(
+        run,
+        train,
         {
             "method": preset.name,
             "data": train.source.name,
@@ -168,12 +185,10 @@ def _conclude(
             "run": run.name,
         },
     )
-    save_method(run, method)
-    if monitor.last is None:  # killed between the last checkpoint and here: look once more
-        monitor.last = monitor.judge()
-    drawn = training_curves(run.metrics(), monitor.last.chances())
+    last = monitor.concluded()
+    drawn = training_curves(run.metrics(), last.chances())
     curves.draw(run.picture("curves.png"), drawn)
-    findings, measurements = monitor.last.findings(), monitor.measurements()
+    findings, measurements = last.findings(), monitor.measurements()
     pictures = [
         Picture(file="pictures/curves.png", caption="Training and held-out curves."),
         *work.pictures(train, run),
@@ -230,6 +245,8 @@ def _panel(name: str) -> str:
         ("loss", "training loss"),
         ("acc_", "training accuracy"),
         ("lr", "learning rate"),
+        ("autoencoder_error", "error of the autoencoder"),
+        ("heldout_autoencoder_error", "error of the autoencoder"),
         ("heldout_motion", "held-out accuracy, kind"),
         ("heldout_speed", "held-out accuracy, speed"),
         ("heldout_transformation", "held-out accuracy"),
@@ -238,6 +255,11 @@ def _panel(name: str) -> str:
         ("border_error", "error of the inpainter"),
         ("autoencode_error", "error of the inpainter"),
         ("knn_", "k-NN accuracy"),
+        ("heldout_discriminator", "held-out accuracy of the discriminator"),
+        ("heldout_gradient", "gradient at samples"),
+        ("gradient_at", "gradient at samples"),
+        ("heldout_noise", "noise"),
+        ("noise_rms", "noise"),
     ):
         if name.startswith(start):
             return panel

@@ -1,32 +1,39 @@
-"""What differs between pretraining on videos and on images."""
+"""What differs between pretraining on videos, on images, and of a generator."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from selfsup_cli.config.image_pretrain import PretrainImages
+from selfsup_cli.config.artifacts import PretrainArtifacts
+from selfsup_cli.config.gan import PretrainGan
+from selfsup_cli.config.image_pretrain import Framing, ImageFraming, PretrainImages
 from selfsup_cli.config.presets import Resolved
 from selfsup_cli.config.video import PretrainVideo
 from selfsup_cli.data.image_dataset import ImageDataset
-from selfsup_cli.data.loader import ClipDataset, SourceDataset
-from selfsup_cli.engine.devices import Hardware
+from selfsup_cli.data.loader import ClipDataset, EpochLoader, Loader, SourceDataset
+from selfsup_cli.engine import processes
+from selfsup_cli.engine.devices import Hardware, loader_workers
 from selfsup_cli.engine.progress import Progress
 from selfsup_cli.engine.signals import StopFlag
+from selfsup_cli.engine.trainable import Trainable
 from selfsup_cli.evaluation.shortcut_scores import ShortcutReport
 from selfsup_cli.evaluation.shortcuts import detect
 from selfsup_cli.jobs import common, images
-from selfsup_cli.jobs.common import Part, Videos
+from selfsup_cli.jobs.common import AnyPart, Part, Videos
 from selfsup_cli.jobs.images import Images
+from selfsup_cli.jobs.method_weights import save_method
 from selfsup_cli.jobs.monitoring import ImageMonitoring, Monitoring, VideoMonitoring
 from selfsup_cli.jobs.visualize import pretext_sheet
 from selfsup_cli.jobs.visualize_images import pretext_sheet as image_sheet
 from selfsup_cli.methods import create, uses_labels
 from selfsup_cli.methods.image_pretext import ImagePretext
 from selfsup_cli.methods.pretext import VideoPretext
-from selfsup_cli.runs.report import Picture
+from selfsup_cli.models import save_backbone
+from selfsup_cli.runs.report import Finding, Measurement, Picture
 from selfsup_cli.runs.run import Run
 
 log = logging.getLogger("selfsup")
@@ -35,7 +42,37 @@ log = logging.getLogger("selfsup")
 _LEAST = 16
 
 Pretext = VideoPretext | ImagePretext
-P = TypeVar("P", bound=Part)
+P = TypeVar("P", bound=AnyPart)
+
+
+class Verdict(Protocol):
+    """What one check found."""
+
+    def metrics(self) -> dict[str, float]:
+        """For `metrics.jsonl`."""
+        ...
+
+    def chances(self) -> dict[str, float]:
+        """What needs no learning of those metrics."""
+        ...
+
+    def findings(self) -> list[Finding]:
+        """Each in a sentence."""
+        ...
+
+
+class Checks(Protocol):
+    """Is it learning? The checks of a run on its way; the last verdict is kept for the report."""
+
+    def __call__(self, epoch: int, step: int) -> dict[str, float]: ...
+
+    def concluded(self) -> Verdict:
+        """The last verdict."""
+        ...
+
+    def measurements(self) -> list[Measurement]:
+        """The same as numbers for the report."""
+        ...
 
 
 class Work(Protocol[P]):
@@ -48,24 +85,47 @@ class Work(Protocol[P]):
     inputs: str
 
     @property
-    def preset(self) -> PretrainVideo | PretrainImages:
+    def preset(self) -> PretrainVideo | PretrainImages | PretrainGan:
         """The job's preset."""
+        ...
+
+    @property
+    def per_update(self) -> int:
+        """Samples that a step takes, over all devices."""
+        ...
+
+    @property
+    def seeds(self) -> Sequence[int]:
+        """Seeds for each of which it is all done anew; none where it is done once."""
+        ...
+
+    def begin(self, run: str | None) -> list[dict[str, Any]]:
+        """Find what the run called `run`, which may go on, starts from: its parents."""
         ...
 
     def open(self, progress: Progress) -> tuple[P, P]:
         """What to learn from and what is held out; without labels, but for a control."""
         ...
 
-    def create(self, part: P) -> Pretext:
+    def create(self, part: P) -> Trainable:
         """The method, ready to be trained on a part."""
         ...
 
-    def dataset(self, part: P) -> SourceDataset:
+    def loader(self, part: P, hardware: Hardware) -> Loader:
         """The samples that the method is fed. After `create`."""
         ...
 
-    def monitor(self, part: P, hardware: Hardware, progress: Progress) -> Monitoring:
+    def monitor(self, part: P, hardware: Hardware, progress: Progress) -> Checks:
         """The checks on what is held out. After `create`."""
+        ...
+
+    def watch(self, run: Run, part: P) -> Callable[[int], None] | None:
+        """What is to be done after each update, given their number. After `create`."""
+        ...
+
+    def keep(self, run: Run, part: P, facts: dict[str, Any]) -> str | None:
+        """Write what was learned from a part, with `facts` about it; gives the SHA-256 of the
+        weights. After training."""
         ...
 
     def inputs_each(self) -> int:
@@ -94,21 +154,57 @@ class Work(Protocol[P]):
 
 def work_of(resolved: Resolved) -> Work[Any]:
     """What a preset asks for."""
+    if isinstance(resolved.preset, PretrainArtifacts):
+        from selfsup_cli.jobs.pretraining_artifacts import ArtifactWork
+
+        return ArtifactWork(resolved.preset)
+    if isinstance(resolved.preset, PretrainGan):
+        from selfsup_cli.jobs.pretraining_gan import GanWork
+
+        return GanWork(resolved.preset)
     if isinstance(resolved.preset, PretrainImages):
         return ImageWork(resolved.preset)
     assert isinstance(resolved.preset, PretrainVideo)  # noqa: S101 (there are two kinds)
     return VideoWork(resolved.preset)
 
 
-class VideoWork:
+class _Pretraining:
+    """What pretext tasks on videos and on images share."""
+
+    preset: PretrainVideo | PretrainImages
+    method: Pretext
+
+    @property
+    def per_update(self) -> int:
+        return self.preset.train.batch_size
+
+    @property
+    def seeds(self) -> Sequence[int]:
+        return ()
+
+    def begin(self, run: str | None) -> list[dict[str, Any]]:
+        return []
+
+    def watch(self, run: Run, part: AnyPart) -> None:
+        return None
+
+    def keep(self, run: Run, part: AnyPart, facts: dict[str, Any]) -> str:
+        weights = save_backbone(run.path / "backbone.safetensors", self.method.backbone, facts)
+        save_method(run, self.method)
+        return weights
+
+
+class VideoWork(_Pretraining):
     """Pretraining on videos."""
 
     many = "videos"
     inputs = "clips"
     method: VideoPretext
 
+    preset: PretrainVideo
+
     def __init__(self, preset: PretrainVideo) -> None:
-        self.preset: PretrainVideo = preset
+        self.preset = preset
 
     def open(self, progress: Progress) -> tuple[Videos, Videos]:
         return common.open_parts(
@@ -123,9 +219,12 @@ class VideoWork:
         self.method = create(self.preset, part.source.classes)
         return self.method
 
-    def dataset(self, part: Videos) -> ClipDataset:
+    def loader(self, part: Videos, hardware: Hardware) -> Loader:
         preset = self.preset
-        return ClipDataset(part.source, self.method.plan, preset.augment.resize, preset.train.seed)
+        size, seed = preset.augment.resize, preset.train.seed
+        return batches_of(
+            ClipDataset(part.source, self.method.plan, size, seed), self, part, hardware
+        )
 
     def monitor(self, part: Videos, hardware: Hardware, progress: Progress) -> Monitoring:
         return VideoMonitoring(self.method, part.source, hardware, progress)
@@ -154,28 +253,31 @@ class VideoWork:
         )
 
 
-class ImageWork:
+class ImageWork(_Pretraining):
     """Pretraining on images."""
 
     many = "images"
     inputs = "crops"
     method: ImagePretext
 
+    preset: PretrainImages
+
     def __init__(self, preset: PretrainImages) -> None:
-        self.preset: PretrainImages = preset
+        self.preset = preset
 
     def open(self, progress: Progress) -> tuple[Images, Images]:
         preset = self.preset
         parts = images.open_parts(preset.data, preset.machine, progress, labels=uses_labels(preset))
-        _tell_small(parts[0], preset.framing.shorter or preset.framing.canvas)
+        _tell_small(parts[0], preset.framing)
         return parts
 
     def create(self, part: Images) -> ImagePretext:
         self.method = create(self.preset, part.source.classes)
         return self.method
 
-    def dataset(self, part: Images) -> ImageDataset:
-        return ImageDataset(part.source, self.preset.train.seed, plan=self.method.plan)
+    def loader(self, part: Images, hardware: Hardware) -> Loader:
+        seed, plan = self.preset.train.seed, self.method.plan
+        return batches_of(ImageDataset(part.source, seed, plan=plan), self, part, hardware)
 
     def monitor(self, part: Images, hardware: Hardware, progress: Progress) -> Monitoring:
         return ImageMonitoring(self.method, part.source, hardware, progress)
@@ -184,7 +286,7 @@ class ImageWork:
         return len(self.method.kinds)
 
     def about(self) -> dict[str, Any]:
-        return _asked(self.method)
+        return {**_asked(self.method), **self.method.facts()}
 
     def pictures(self, part: Images, run: Run) -> list[Picture]:
         image_sheet(self.method, part.source, run.picture("pretext.png"), count=4)
@@ -207,12 +309,28 @@ class ImageWork:
         )
 
 
+def batches_of(dataset: SourceDataset, work: Work[P], part: P, hardware: Hardware) -> EpochLoader:
+    """The samples of a part in batches, each process its share of them."""
+    preset = work.preset
+    return EpochLoader(
+        dataset,
+        len(part.source),
+        batch_size=work.per_update,
+        seed=preset.train.seed,
+        workers=loader_workers(preset.machine.workers, preset.machine.devices),
+        rank=processes.rank(),
+        world=processes.world(),
+        pin=hardware.device.type == "cuda",
+    )
+
+
 def _asked(method: Pretext) -> dict[str, Any]:
     return {"kinds": list(method.kinds), "questions": list(method.questions)}
 
 
-def _tell_small(part: Images, side: int) -> None:
+def _tell_small(part: Images, framing: Framing) -> None:
     """Warn where most images would have to be enlarged: blurred ones teach less, and slower."""
+    side = framing.wanted
     shorter = np.asarray(part.source.sizes).min(1)
     small = int((shorter < side).sum())
     if 2 * small <= len(shorter):
@@ -220,7 +338,7 @@ def _tell_small(part: Images, side: int) -> None:
     fits = int(np.quantile(shorter, 0.1))
     advice = (
         f"; --set framing.shorter={fits}, with --canvas and --crop no larger, enlarges few of them"
-        if fits >= _LEAST
+        if fits >= _LEAST and isinstance(framing, ImageFraming)
         else ""
     )
     log.warning(

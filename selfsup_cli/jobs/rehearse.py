@@ -24,19 +24,22 @@ def rehearse(resolved: Resolved, run: str | None) -> Outcome:
     hardware = choose(preset.machine.device, preset.train.precision)
     with Progress() as progress:
         train, heldout = work.open(progress)
+    work.begin(run)
     method = work.create(train)
     parameters = sum(p.numel() for p in method.parameters())
     state = sum(v.numel() * v.element_size() for v in method.state_dict().values())
-    moments = {"adamw": 2, "sgd": 1}[preset.optim.name]
+    moments = {"adamw": 2, "adam": 2, "sgd": 1}[preset.optim.name]
     checkpoint = state + moments * 4 * parameters
-    batches = len(train.source) // preset.train.batch_size
+    batches = len(train.source) // work.per_update
     if batches == 0:
         raise InputError(
             f"{len(train.source)} training {work.many} do not fill one batch of "
             f"{preset.train.batch_size}; use --batch-size {len(train.source)} or less",
             kind="batch-size",
         )
-    steps = min(batches * preset.train.epochs, preset.train.max_steps or 2**63)
+    steps = min(batches * preset.training.epochs, preset.train.max_steps or 2**63)
+    method.periods(batches, steps)
+    first = batches * preset.beforehand
     folder = runs_dir()
     free = _free(folder)
     needed = int(1.2 * checkpoint * (preset.train.keep + 1))
@@ -46,13 +49,13 @@ def rehearse(resolved: Resolved, run: str | None) -> Outcome:
     if (where / "run.json").is_file():
         Run.open(where).require_identity(identity(preset))
     workers = loader_workers(preset.machine.workers, preset.machine.devices)
-    inputs = preset.train.batch_size * work.inputs_each()
+    inputs = work.per_update * work.inputs_each()
     lines = [
         f"data: {work.found(train)}; held out: {work.found(heldout)} ({train.source.split_rule})",
         f"network: {preset.network.arch}, {parameters:,} parameters with its head",
-        f"training: {batches} batches of {preset.train.batch_size} {work.many} "
+        f"training: {batches} batches of {work.per_update} {work.many} "
         f"({inputs} {work.inputs}) in an "
-        f"epoch, {steps} updates in all",
+        f"epoch, {steps} updates in all{f', the first {first} of the autoencoder' * bool(first)}",
         f"machine: {preset.machine.devices} × {hardware.device}, precision {hardware.precision}, "
         f"{workers} loader processes",
         f"disk: a checkpoint takes {checkpoint / 2**20:.1f} MB, {preset.train.keep} are kept; "

@@ -215,6 +215,8 @@ def _require_data(name: str, laid: Plan, chosen: Sequence[Stage]) -> None:
     missing: dict[str, str] = {}
     for stage in chosen:
         data: Any = getattr(stage.resolved.preset, "data", None)
+        if data is None:  # filters are looked at without any
+            continue
         known = DATASETS.get(data.source or "")
         if known is not None and known.layout and data.source not in missing:
             from selfsup_cli.data.roots import registered_root

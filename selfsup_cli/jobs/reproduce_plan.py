@@ -300,7 +300,8 @@ def _settings(made: Plan, row: Row, name: str, job: str) -> tuple[str | None, Se
     data, root = made.given.data, made.given.root
     if data is not None:
         settings = {p: v for p, v in settings.items() if not p.startswith(_RENDERED)}
-        settings[SOURCE] = data
+        if "data" in JOBS[job].model_fields:
+            settings[SOURCE] = data
     filled = None if preset is None else str(_filled(preset, fill))
     if root is not None:
         source = settings.get(SOURCE) or _at(_plain(job, filled), SOURCE)

@@ -72,7 +72,9 @@ def state(stage: Stage, stages: Mapping[str, Stage]) -> State:
         report = run.report()
     except InputError as error:
         return State(False, begun=True, problem=_to_remove(" ".join(str(error).split()), stage))
-    used = {str(one.get("run")): one.get("sha256") for one in run.info.parents}
+    # Of some runs a part is taken (an autoencoder), whose hash is another one.
+    whole = [one for one in run.info.parents if "part" not in one]
+    used = {str(one.get("run")): one.get("sha256") for one in whole}
     for need in stage.needs:
         if need in stages and (now := _weights(stages[need])) and used.get(need, now) != now:
             said = f"run {stage.run} started from other weights than run {need} has now"

@@ -55,11 +55,11 @@ def retrieve_images(
     preset = resolved.preset
     assert isinstance(preset, RetrieveImages)  # noqa: S101 (the command and the preset belong together)
     compared = load_compared(preset.subject, "image")
-    _check_layer(preset.neighbours.layer, compared)
+    check_layer(preset.neighbours.layer, compared)
     hardware = choose(preset.machine.device)
     tune_allocator()
     with signals.catching() as stop, Progress(quiet=quiet or processes.rank() > 0) as progress:
-        gallery, queries = _open(preset, progress)
+        gallery, queries = open_gallery(preset, progress)
         _check_ks(preset, gallery, queries)
         if dry_run:
             return _rehearse(preset, compared, gallery, queries)
@@ -76,7 +76,7 @@ def retrieve_images(
             data=queries.source.name,
             seed=preset.neighbours.seed,
             command=command,
-            dataset=_described(gallery, queries),
+            dataset=described(gallery, queries),
             parents=compared.parents,
         )
         if record.complete:  # a requeued job that gave it no name finds it here
@@ -104,7 +104,7 @@ def _share(resolved: Resolved) -> None:
     retrieve_images(resolved, share=True)
 
 
-def _open(preset: RetrieveImages, progress: Progress) -> tuple[Images | None, Images]:
+def open_gallery(preset: RetrieveImages, progress: Progress) -> tuple[Images | None, Images]:
     """Gallery and queries, with labels if the data has any; None for a gallery of the queries."""
     if preset.neighbours.gallery == "train":
         return images.open_both(preset.data, preset.machine, progress)
@@ -145,7 +145,8 @@ def _check_ks(preset: RetrieveImages, gallery: Images | None, queries: Images) -
     )
 
 
-def _check_layer(layer: str | None, compared: Compared) -> None:
+def check_layer(layer: str | None, compared: Compared) -> None:
+    """Raise InputError for a layer that one of the networks lacks."""
     if layer is None:
         return
     for _, network in compared.networks():
@@ -233,7 +234,7 @@ def _parts(gallery: Images | None, queries: Images) -> list[Images]:
     return [queries] if gallery is None else [gallery, queries]
 
 
-def _described(gallery: Images | None, queries: Images) -> dict[str, Any]:
+def described(gallery: Images | None, queries: Images) -> dict[str, Any]:
     """What provenance keeps of the data."""
     if gallery is None:
         return common.describe(queries.source)
@@ -272,7 +273,7 @@ def _conclude(
         ],
         measurements=rows,
         pictures=pictures,
-        data=_described(gallery, queries),
+        data=described(gallery, queries),
         weights=compared.subject.weights,
         cost={"seconds": round(seconds, 1)},
         **reports.left_out([out for part in _parts(gallery, queries) for out in part.left_out]),

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from selfsup_cli.config.registry import PADDED
 from selfsup_cli.config.transfer import TransferVideo
 from selfsup_cli.config.transfer_images import Transfer, TransferImages
 from selfsup_cli.errors import InputError
 from selfsup_cli.jobs.subject import LEARNED, RANDOM, is_weights, other_kind, require_kind
 from selfsup_cli.models import Backbone, build, load_backbone
+from selfsup_cli.models.absorb import absorbed
 from selfsup_cli.randomness import derive
 from selfsup_cli.runs.atomic import file_sha256
 from selfsup_cli.runs.run import Run, RunSummary, find_run, runs_dir
@@ -40,6 +42,13 @@ def load_start(preset: Transfer, name: str | None, seed: int) -> Start:
 
     A run `name` that goes on starts from what it began with, though a newer one may be there now.
     """
+    start = _found(preset, name, seed)
+    if isinstance(preset, TransferImages) and preset.start.absorb_bn:
+        start.backbone = absorbed(start.backbone)
+    return start
+
+
+def _found(preset: Transfer, name: str | None, seed: int) -> Start:
     init = preset.start.init
     if init == "random":
         backbone = (
@@ -126,16 +135,16 @@ def _begun_with(name: str | None) -> str | None:
 
 
 def _random_image(preset: TransferImages, seed: int) -> Backbone:
-    network, wanted = preset.network, preset.augment
+    network, (wanted, side) = preset.network, preset.built_for
     sizes: dict[str, Any] = {}
-    if wanted.crop or wanted.shorter:
-        crop = wanted.crop or min(_STL_CROP, wanted.shorter or _STL_CROP)
-        shorter = wanted.shorter or max(_STL_SHORTER, crop)
+    if wanted or side:
+        crop = wanted or min(_STL_CROP, side or _STL_CROP)
+        shorter = side or max(_STL_SHORTER, crop)
         sizes = {"crop": crop, "resize": (shorter, shorter)}
     return build(
         network.arch,
         width=network.width,
-        padding=network.padding if network.arch == "alexnet" else None,
+        padding=network.padding if network.arch in PADDED else None,
         seed=derive(seed, "backbone"),
         **sizes,
     )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -123,21 +124,35 @@ def _train(resolved: Resolved, name: str | None, command: Sequence[str], *, quie
             return Outcome(run.path, run.report())
         with common.ending(run):
             common.list_bad(run, train, heldout)
+            run.set_status("running")
+
+            def telling(what: str, kept: str) -> Callable[[int, int], None]:
+                told = progress.counting(what)
+
+                def counted(done: int, total: int) -> None:
+                    if stop:
+                        raise stop.stopped(kept)
+                    told(done, total)
+
+                return counted
+
+            task.prepare(
+                train.source,
+                heldout.source,
+                hardware,
+                workers=_workers(preset),
+                telling=partial(telling, kept="what was prepared"),
+            )
+            if isinstance(preset, TransferImages) and preset.start.rescale:
+                task.rescale(train.source, hardware)
             fit = _fit(task, run, train, heldout, hardware, progress)
             fit.stop = stop
             began = time.monotonic()
-            run.set_status("running")
             fitted = fit()
             cost = {"seconds": time.monotonic() - began, "steps": float(fitted.step)}
             if processes.rank() > 0:
                 return Outcome(run.path)
-            told = progress.counting(f"test {task.many}")
-
-            def counted(done: int, total: int) -> None:
-                if stop:
-                    raise stop.stopped("the trained network")
-                told(done, total)
-
+            counted = telling(f"test {task.many}", "the trained network")
             found = task.ask(heldout.source, hardware, workers=_workers(preset), told=counted)
             return _conclude(run, task, start, train, heldout, found, fitted, cost)
 
@@ -175,7 +190,9 @@ def _open(preset: Transfer, start: Start, progress: Progress) -> tuple[Part, Par
     split = {"split": preset.splits[0]} if preset.splits else {}
     if isinstance(preset, TransferImages):
         data = preset.data.model_copy(update=split)
-        return images.open_parts(data, preset.machine, progress, labels=task.labelled)
+        return images.open_parts(
+            data, preset.machine, progress, labels=task.labelled, opener=task.opener
+        )
     needed = task.min_frames(preset, start.backbone.input.frames)
     videos = preset.data.model_copy(update=split)
     return common.open_parts(
@@ -185,13 +202,16 @@ def _open(preset: Transfer, start: Start, progress: Progress) -> tuple[Part, Par
 
 def _check_splits(preset: Transfer, progress: Progress) -> None:
     """Raise InputError if one of `--splits` cannot be opened, before any of them is trained."""
-    labels = task_of(preset).labelled
+    task = task_of(preset)
+    labels = task.labelled
     if isinstance(preset, TransferImages):
         if not preset.splits:
             return
         undivided = preset.data.model_copy(update={"split": None})
         machine = preset.machine
-        whole, _ = images.open_parts(undivided, machine, progress, labels=labels)
+        whole, _ = images.open_parts(
+            undivided, machine, progress, labels=labels, opener=task.opener
+        )
         for split in preset.splits:
             images.open_fold(
                 undivided,
@@ -201,6 +221,7 @@ def _check_splits(preset: Transfer, progress: Progress) -> None:
                 labels=labels,
                 machine=machine,
                 progress=progress,
+                opener=task.opener,
             )
         return
     for split in preset.splits:
@@ -239,6 +260,7 @@ def _fit(
             rank=processes.rank(),
             world=processes.world(),
             pin=hardware.device.type == "cuda",
+            join=task.join,
         ),
         train,
         preset.optim,

@@ -10,20 +10,28 @@ from typing import Any
 
 import numpy as np
 
+from selfsup_cli.config.transfer_images import ImageStart
+from selfsup_cli.data.boxes import BoxedImages
 from selfsup_cli.data.images import ImageSource
+from selfsup_cli.data.mask_source import MaskedImages
 from selfsup_cli.data.source import UNKNOWN, ClipSource, LeftOut
 from selfsup_cli.evaluation.classify import Marks, chances, precisions
 from selfsup_cli.evaluation.clip_task import Answers
+from selfsup_cli.evaluation.detect_scores import FoundBoxes
+from selfsup_cli.evaluation.fresh import LOOKED_AT
+from selfsup_cli.evaluation.segment_scores import Segmentations
 from selfsup_cli.evaluation.task import Task
-from selfsup_cli.jobs import findings
+from selfsup_cli.jobs import findings, transferred_masks
 from selfsup_cli.jobs.common import Part
 from selfsup_cli.jobs.pretrain import training_curves
 from selfsup_cli.jobs.starting import Start
 from selfsup_cli.jobs.thesis import beside
+from selfsup_cli.jobs.transferred_boxes import draw_boxes, write_boxes
 from selfsup_cli.models import save_backbone
-from selfsup_cli.models.classifier import Trained, save_classifier
+from selfsup_cli.models.classifier import Classifier
 from selfsup_cli.runs import atomic
 from selfsup_cli.runs import report as reports
+from selfsup_cli.runs.published import Facts
 from selfsup_cli.runs.report import Finding, Measurement, Picture, ProtocolValue, Report
 from selfsup_cli.runs.run import Run
 from selfsup_cli.visualization import bars, confusion, curves
@@ -46,16 +54,22 @@ def keep(run: Run, task: Task, start: Start, train: Part, steps: int) -> str:
         "run": run.name,
     }
     save_backbone(run.path / "backbone.safetensors", network.backbone, trained_on)
-    trained = Trained(network, task.name, task.classes, task.facts, "")
-    return save_classifier(run.path / MODEL, trained, trained_on)
+    return task.save(run.path / MODEL, trained_on)
 
 
-def write_predictions(path: Path, found: Answers | Marks) -> None:
+def write_predictions(path: Path, found: Answers | Marks | Segmentations | FoundBoxes) -> None:
     """CSV with the columns id, label, prediction, confidence (0 … 1), in the order of the data.
 
     Of attributes: id, attribute, label (1, 0, or nothing where it is not known), score (0 … 1), a
-    row for each image and attribute.
+    row for each image and attribute. Of masks and boxes see
+    `transferred_masks.write` and `transferred_boxes.write_boxes`.
     """
+    if isinstance(found, FoundBoxes):
+        write_boxes(path, found)
+        return
+    if isinstance(found, Segmentations):
+        transferred_masks.write(path, found)
+        return
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     if isinstance(found, Marks):
@@ -88,12 +102,12 @@ def measure(
     """The task's numbers with their protocol, and those of the thesis beside them."""
     preset, network = task.preset, task.plain
     optim, numerics = preset.optim, preset.train
-    layer = network.backbone.embedding if network.head_spec.kind == "fc" else None
     protocol: dict[str, ProtocolValue] = {
         "start": f"{start.subject} ({start.run})" if start.parents else start.subject,
         "network": network.backbone.arch,
         **network.describe(),
         "frozen": ", ".join(network.frozen) or "nothing",
+        **_prepared(task),
         f"training_{task.many}": len(train.source),
         "fraction": preset.fraction,
         "epochs": numerics.epochs,
@@ -111,36 +125,69 @@ def measure(
         "subject": start.subject,
         "dataset": heldout.source.name,
         "split": train.source.split_rule,
-        "layer": layer,
+        "layer": task.layer,
     }
     rows = task.measurements(found, about, protocol)
     return [_published(task, start, row) for row in rows]
 
 
+def _prepared(task: Task) -> dict[str, ProtocolValue]:
+    """What was done to the weights before training, where it was asked for."""
+    start = task.preset.start
+    if not isinstance(start, ImageStart):
+        return {}
+    which = "all layers" if start.init == "random" else "fresh layers"
+    return {
+        **({"batch_norm": "absorbed by the layers before it"} if start.absorb_bn else {}),
+        **({"rescaled": f"{which}, on up to {LOOKED_AT} training images"} if start.rescale else {}),
+    }
+
+
 def _published(task: Task, start: Start, row: Measurement) -> Measurement:
     epochs, network, backbone = task.preset.train.epochs, task.plain, start.backbone
     if task.name == "action":
-        if network.frozen and network.head_spec.kind == "fc":
+        if network.frozen and task.layer is not None:
             said = f"three fully connected layers trained for {epochs} epochs"
             return beside("frozen", row, backbone, layer=backbone.embedding, classifier=said)
         said = f"all layers fine-tuned for {epochs} epochs"
         return row if network.frozen else beside("finetune", row, backbone, classifier=said)
-    if task.name == "classify":
-        said = f"all layers fine-tuned for {epochs} epochs"
-        crops = str(row.protocol["test_crops"])
-        if network.frozen or network.head_spec.kind == "fc":
-            return row
-        return beside("classify", row, backbone, classifier=said, crops=crops)
+    if task.name in ("classify", "detect", "segment"):
+        facts: Facts = {"classifier": _learner(task)}
+        if "test_crops" in row.protocol:
+            facts["crops"] = str(row.protocol["test_crops"])
+        if task.layer is not None:
+            facts["layer"] = task.layer
+        return beside(task.name, row, backbone, **facts)
     if task.name == "sync":
         said = str(row.protocol["offsets"])
         return beside("sync", row, backbone, layer=backbone.embedding, offsets=said)
     return beside("order", row, backbone, frames=str(row.protocol["frames"]))
 
 
-def draw(run: Run, task: Task, found: Answers | Marks, dataset: str) -> list[Picture]:
+def _learner(task: Task) -> str:
+    """What was trained on the backbone, and whether that was as well, as the thesis says it."""
+    epochs, network = task.preset.train.epochs, task.plain
+    head = ""
+    if isinstance(network, Classifier) and network.head_spec.kind == "fc":
+        count = len(network.head_spec.hidden) + 1
+        names = {1: "one linear layer", 3: "three fully connected layers"}
+        head = names.get(count, f"{count} fully connected layers")
+    if network.backbone.embedding in network.frozen:
+        return f"{head or 'one linear layer'} trained for {epochs} epochs"
+    what = "all layers" if not network.frozen else f"layers above {network.frozen[-1]}"
+    return f"{head + ', ' if head else ''}{what} fine-tuned for {epochs} epochs"
+
+
+def draw(
+    run: Run, task: Task, found: Answers | Marks | FoundBoxes | Segmentations, dataset: str
+) -> list[Picture]:
     """Curves, the confusion matrix, and how far delays were off; of attributes, their precision."""
     curves.draw(run.picture("curves.png"), training_curves(run.metrics()))
     pictures = [Picture(file="pictures/curves.png", caption="Training, and accuracy on the way.")]
+    if isinstance(found, FoundBoxes):
+        return [*draw_boxes(run, found, f"{task.name}, {dataset}"), *pictures]
+    if isinstance(found, Segmentations):
+        return [*transferred_masks.draw(run, found, f"{task.name}, {dataset}"), *pictures]
     if isinstance(found, Marks):
         path = run.picture("attributes.png")
         bars.attributes(path, precisions(found), chances(found), title=f"{task.name}, {dataset}")
@@ -171,7 +218,11 @@ def notes(task: Task, start: Start, train: Part, heldout: Part) -> list[Finding]
         return [*found, *findings.shared_recordings(learned, source)]
     assert isinstance(source, ImageSource)  # noqa: S101 (there are two kinds)
     assert isinstance(learned, ImageSource)  # noqa: S101
+    if isinstance(source, MaskedImages) and isinstance(learned, MaskedImages):
+        return [*found, *transferred_masks.notes(learned, source)]
     texts = [f"{source.name}: {note}" for note in source.notes]
+    if isinstance(source, BoxedImages):
+        return [*found, *(Finding(text=text, verdict="note") for text in texts)]
     size = task.plain.backbone.input.crop
     shorter = np.concatenate([learned.sizes.min(1), source.sizes.min(1)])
     if (small := int((shorter < size).sum())) > 0:

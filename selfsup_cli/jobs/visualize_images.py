@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from selfsup_cli.config.blocks import Machine
 from selfsup_cli.config.image_pictures import MeanImage
-from selfsup_cli.config.image_pretrain import PretrainImages
+from selfsup_cli.config.image_pretrain import ImageFraming, PretrainImages
 from selfsup_cli.config.presets import Resolved
 from selfsup_cli.config.registry import TRANSFORMS
 from selfsup_cli.data.framing import Crop
@@ -36,6 +36,12 @@ def pretext(resolved: Resolved, *, out: Path | None, count: int, quiet: bool = F
     """Draw `count` images as the network is fed them at first, transformed in all ways."""
     preset = resolved.preset
     assert isinstance(preset, PretrainImages)  # noqa: S101 (the caller has looked)
+    if not isinstance(preset.framing, ImageFraming):
+        raise InputError(
+            f"what {preset.name} makes of images says nothing before it is trained; draw what a "
+            f"finished run does: selfsup sample {preset.name}",
+            kind="preset",
+        )
     path = checked(out or Path("pretext.png"))
     with Progress(quiet=quiet) as progress:
         labels = uses_labels(preset)
@@ -66,6 +72,7 @@ def pretext_sheet(
         for i, name in enumerate(names[:count])
     ]
     framing = preset.framing
+    assert isinstance(framing, ImageFraming)  # noqa: S101 (no other method has such a sheet)
     pretext_images.contact_sheet(
         path,
         shown,

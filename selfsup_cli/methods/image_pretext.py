@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from selfsup_cli.config.image_pretrain import PretrainImages
-from selfsup_cli.data.framing import Crop
+from selfsup_cli.config.registry import PADDED
+from selfsup_cli.data.framing import Plan
 from selfsup_cli.engine.trainable import Trainable
-from selfsup_cli.methods.pretext import Questions, Recogniser
+from selfsup_cli.methods.pretext import Questions
 from selfsup_cli.models import Backbone, build
 from selfsup_cli.randomness import derive
 from selfsup_cli.runs.report import Finding
@@ -45,35 +47,41 @@ class Quality:
 class ImagePretext(Trainable):
     """A method that learns from images by recognising what was done to them.
 
-    `kinds` names the K ways in which each image is transformed. A method gives `examples`, and a
-    `step` that trains on them.
+    `kinds` names the K ways in which each image is transformed. A method gives a `plan` and
+    `examples`, a `step` that trains on them, and its `recogniser`, a network with a `backbone` that
+    answers the questions.
     """
 
     networks: tuple[str, ...] = ("recogniser",)
     questions: Questions
     kinds: Sequence[str]
-    recogniser: Recogniser
+    recogniser: nn.Module
 
     def __init__(self, preset: PretrainImages) -> None:
         super().__init__()
         self.preset = preset
 
     @property
-    def plan(self) -> Crop:
-        """What is cut out of an image: the canvas, anywhere in it."""
-        side = self.preset.framing.canvas
-        return Crop((side, side), self.preset.framing.shorter, random=True)
+    def plan(self) -> Plan:
+        """What is cut out of an image in training."""
+        raise NotImplementedError
 
     @property
-    def plain(self) -> Recogniser:
+    def plain(self) -> nn.Module:
         """The network itself, also where it is wrapped for several processes."""
-        network: Recogniser = getattr(self.recogniser, "module", self.recogniser)
-        return network
+        return unwrapped(self.recogniser)
 
     @property
     def backbone(self) -> Backbone:
         """What is kept after pretraining."""
-        return self.plain.backbone
+        backbone = self.plain.backbone
+        assert isinstance(backbone, Backbone)  # noqa: S101 (see above)
+        return backbone
+
+    @property
+    def asking(self) -> bool:
+        """Whether the questions can be answered yet; some methods have to train something first."""
+        return True
 
     def examples(self, images: Tensor, g: torch.Generator) -> Examples:
         """Transform canvases uint8 `[B, 3, S, S]` in all ways. Gradients reach what transforms."""
@@ -87,6 +95,10 @@ class ImagePretext(Trainable):
         examples = self.examples(images, g)
         return examples, self.plain(examples.crops), {"transformation": examples.labels}
 
+    def facts(self) -> dict[str, Any]:
+        """What else than its kinds and questions tells it from others of its name: plain values."""
+        return {}
+
     def quality(self, examples: Examples) -> dict[str, Tensor]:
         """How well what transforms does its part: scalars."""
         return {}
@@ -96,15 +108,20 @@ class ImagePretext(Trainable):
         return []
 
 
+def unwrapped(network: nn.Module) -> nn.Module:
+    """The network without what wraps it for several processes."""
+    found: nn.Module = getattr(network, "module", network)
+    return found
+
+
 def initial_backbone(preset: PretrainImages) -> Backbone:
     """The backbone before training, a function of the preset and its seed."""
     framing, network = preset.framing, preset.network
-    side = framing.shorter or framing.canvas
-    thesis = network.arch == "alexnet"
+    side = framing.sides()[1]
     return build(
         network.arch,
         width=network.width,
-        padding=network.padding if thesis else None,
+        padding=network.padding if network.arch in PADDED else None,
         crop=framing.crop,
         resize=(side, side),
         seed=derive(preset.train.seed, "backbone"),

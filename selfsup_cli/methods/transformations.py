@@ -23,10 +23,17 @@ from torch import Tensor, nn
 from selfsup_cli.config.image_pretrain import ImageFraming
 from selfsup_cli.config.registry import TRANSFORMS as REGISTERED
 from selfsup_cli.config.transformations import PretrainTransformations
+from selfsup_cli.data.framing import Crop
 from selfsup_cli.engine.schedule import build_optimizer
 from selfsup_cli.engine.trainable import Batch, Update
 from selfsup_cli.errors import InputError
-from selfsup_cli.methods.image_pretext import Examples, ImagePretext, Quality, initial_backbone
+from selfsup_cli.methods.image_pretext import (
+    Examples,
+    ImagePretext,
+    Quality,
+    initial_backbone,
+    unwrapped,
+)
 from selfsup_cli.methods.pretext import Recogniser
 from selfsup_cli.models.inpainting import Inpainter, PatchDiscriminator
 from selfsup_cli.randomness import generator
@@ -115,6 +122,12 @@ class Transformations(ImagePretext):
 
     preset: PretrainTransformations
 
+    @property
+    def plan(self) -> Crop:
+        """The canvas, anywhere in an image."""
+        side, shorter = self.preset.framing.canvas, self.preset.framing.shorter
+        return Crop((side, side), shorter, random=True)
+
     def __init__(
         self, preset: PretrainTransformations, classes: tuple[str, ...] | None = None
     ) -> None:
@@ -193,7 +206,7 @@ class Transformations(ImagePretext):
         corners = pixels.random_corners(count, (size, size), lci.patch, g, margin=lci.margin)
         noise = draw_noise(count, lci.patch, g, lci.noise)
         learning = self.training and torch.is_grad_enabled()
-        network = self.inpainter if learning else _plain(self.inpainter)
+        network = self.inpainter if learning else unwrapped(self.inpainter)
         return inpaint(network, canvases, corners, noise, lci.border)
 
     def _hiding(self, canvases: Tensor, painted: Inpainted | None, g: torch.Generator) -> Tensor:
@@ -248,7 +261,7 @@ class Transformations(ImagePretext):
         judge = self.discriminator
         if judge is not None:
             with update.autocast():
-                loss = loss - _plain(judge)(painted.inpainted_patches).float().mean()
+                loss = loss - unwrapped(judge)(painted.inpainted_patches).float().mean()
         out = {"loss_inpainter": loss, **self._blending(painted, border, autoencode)}
         if judge is not None:
             fakes = painted.inpainted_patches.detach()
@@ -336,12 +349,6 @@ def _told(name: str, value: float) -> Finding:
         "border (lci.border)",
         verdict="bad",
     )
-
-
-def _plain(network: nn.Module) -> nn.Module:
-    """The network without what wraps it for several processes."""
-    found: nn.Module = getattr(network, "module", network)
-    return found
 
 
 def _both(judge: nn.Module, real: Tensor, fake: Tensor, pack: int) -> tuple[Tensor, Tensor]:

@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from selfsup_cli.config.registry import PADDED
 from selfsup_cli.errors import InputError
-from selfsup_cli.models.backbone import Backbone, Spec
+from selfsup_cli.models.backbone import Backbone, Spec, construct
 from selfsup_cli.models.layers import SameConv2d, SameMaxPool2d, truncated_normal
 
 _norm2d = partial(nn.BatchNorm2d, momentum=0.025, eps=1e-3)
@@ -79,10 +80,10 @@ def unpadded(backbone: Backbone, crop: int = 227, resize: int | None = None) -> 
     They are cut out of images of `resize` pixels (default: as many as the crop has). Raises
     InputError for another network.
     """
-    if backbone.arch != "alexnet":
+    if backbone.arch not in PADDED:
         raise InputError(f"{backbone.arch} has only its own padding", kind="network")
     size = {"padding": "valid", "crop": crop, "resize": (resize or crop, resize or crop)}
-    other = AlexNet(Spec.model_validate({**backbone.spec, **size})).allocate()
+    other = construct(Spec.model_validate({**backbone.spec, **size})).allocate()
     state = backbone.state_dict()
     other.load_state_dict({name: state[name] for name in other.state_dict()})
     other.trained_on = backbone.trained_on

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from selfsup_cli.errors import InputError
 from selfsup_cli.models.backbone import Backbone, Spec
-from selfsup_cli.models.layers import SameConv2d, SameMaxPool2d
+from selfsup_cli.models.layers import SameConv2d, SameMaxPool2d, Scalable
 
 # Mean of RGB values 0–255 that the network takes off, whatever the data.
 _MEAN = (123.68, 116.78, 103.94)
@@ -44,13 +44,14 @@ class AlexNetLRN(Backbone):
         same = spec.padding == "same"
         super().__init__(spec, out_features=hidden if same else c[4])
         pool = SameMaxPool2d() if same else nn.MaxPool2d(3, 2)
-        calm = nn.Sequential(pool, ResponseNorm())
+        kind = ScaledResponseNorm if spec.absorbed else ResponseNorm
+        calm = [nn.Sequential(pool, kind()) for _ in range(2)]
         none = nn.Identity()
-        conv1 = _Strided(3, c[0]) if same else nn.Conv2d(3, c[0], 11, 4)
+        conv1 = SameConv2d(3, c[0], 11, 4, bias=True) if same else nn.Conv2d(3, c[0], 11, 4)
         conv5 = nn.Conv2d(c[3], c[4], 3, padding=1, groups=2, bias=False)
         self.conv1 = _Layer(none, conv1, none)
-        self.conv2 = _Layer(calm, nn.Conv2d(c[0], c[1], 5, padding=2, groups=2), none)
-        self.conv3 = _Layer(calm, nn.Conv2d(c[1], c[2], 3, padding=1), none)
+        self.conv2 = _Layer(calm[0], nn.Conv2d(c[0], c[1], 5, padding=2, groups=2), none)
+        self.conv3 = _Layer(calm[1], nn.Conv2d(c[1], c[2], 3, padding=1), none)
         self.conv4 = _Layer(none, nn.Conv2d(c[2], c[3], 3, padding=1, groups=2), none)
         self.conv5 = _Layer(none, conv5, ShiftNorm2d(c[4]))
         if same:
@@ -101,6 +102,14 @@ class ResponseNorm(nn.Module):
         """`[B, C, H, W]`, float32 of the same shape."""
         # PyTorch divides α by the number of channels.
         return F.local_response_norm(x.float(), 5, alpha=1e-4, beta=0.75, k=1.0)
+
+
+class ScaledResponseNorm(ResponseNorm, Scalable):
+    """The same of activations that were scaled: s·norm(a / s)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[B, C, H, W]`, float32 of the same shape."""
+        return super().forward(x.float() / self.scale) * self.scale
 
 
 class ShiftNorm2d(nn.BatchNorm2d):
@@ -176,18 +185,6 @@ class Discriminator(nn.Module):
         found = self.backbone.features(images, ("conv5", "fc1"))
         masks = None if self.masks is None else self.masks(found["conv5"])
         return Verdicts(self.classes(self.dropout(found["fc1"])), masks)
-
-
-class _Strided(SameConv2d):
-    """conv1: 11×11 at stride 4, padded to a quarter of the size, with a bias."""
-
-    def __init__(self, in_channels: int, out_channels: int) -> None:
-        super().__init__(in_channels, out_channels, 11, 4)
-        self.bias = nn.Parameter(torch.empty(out_channels))
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = super().forward(x)
-        return y + self.get_parameter("bias").to(y.dtype)[:, None, None]
 
 
 class _Layer(nn.Module):

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from selfsup_cli.config.blocks import Size
 from selfsup_cli.config.fields import Model
-from selfsup_cli.config.registry import ARCHS, TIMM, find_arch, unknown
+from selfsup_cli.config.registry import ARCHS, PADDED, TIMM, find_arch, unknown
 from selfsup_cli.errors import InputError
+from selfsup_cli.models.layers import Scalable
 
 if TYPE_CHECKING:
     from selfsup_cli.config.registry import Kind
@@ -57,13 +58,24 @@ class InputSpec:
         return f"centre {self.crop} of {height}×{width}"
 
 
+class Judging(Model):
+    """How the discriminator of a GAN is built, where it is not the released one."""
+
+    layout: Literal["released", "table"] = "released"
+    norm: Literal["batch", "layer", "none"] = "batch"
+    activation: Literal["relu", "tanh"] = "relu"
+    depth: int = Field(1, ge=1, le=4)
+
+
 class Spec(Model):
-    """The arguments of `build`, checked."""
+    """The arguments of `build`, checked; `absorbed` is None or True."""
 
     arch: str
     width: float = Field(1.0, gt=0, le=4)
     shortcut: Literal["standard", "projected"] = "standard"
     padding: Padding | None = None
+    absorbed: Literal[True] | None = None
+    judging: Judging | None = None
     frames: int = Field(16, ge=1, le=512)
     crop: int = Field(112, ge=16, le=512)
     resize: Size = (128, 171)
@@ -153,7 +165,7 @@ class Backbone(nn.Module):
         """Give the network memory on the CPU, and the values that training starts from."""
         self.allocate()
         for module in self.modules():
-            if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d):
+            if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d | Scalable):
                 module.reset_parameters()
             elif isinstance(module, nn.Conv2d | nn.Conv3d | nn.Linear):
                 self.init_weight(module, g)
@@ -173,6 +185,8 @@ def build(
     width: float = 1.0,
     shortcut: str = "standard",
     padding: str | None = None,
+    absorbed: bool = False,
+    judging: dict[str, Any] | None = None,
     frames: int | None = None,
     crop: int | None = None,
     resize: tuple[int, int] | None = None,
@@ -181,15 +195,19 @@ def build(
     """A freshly initialised network on the CPU, the same for the same `seed`.
 
     `width` multiplies the number of channels and `shortcut` is "standard" or "projected"; both are
-    for the networks of the thesis only. `padding` is "same" or "valid", for alexnet only. By
-    default clips have 16 frames of 112 pixels from 128×171, images 64 pixels from 96×96, or with
-    another `crop` nothing around it. Global random state is neither read nor advanced; without a
-    seed the weights differ every time. Raises InputError for arguments that name no network.
+    for the networks of the thesis only. `padding` is "same" or "valid", for alexnet and
+    alexnet_lrn; `absorbed` leaves out batch norm, which the layers before it then have absorbed;
+    `judging` are the fields of `Judging`, for dcgan and sngan. By default clips have 16 frames of
+    112 pixels from 128×171, images 64 pixels from 96×96, or with another `crop` nothing around it.
+    Global random state is neither read nor advanced; without a seed the weights differ every time.
+    Raises InputError for arguments that name no network.
     """
     given = {
         "width": width,
         "shortcut": shortcut,
         "padding": padding,
+        "absorbed": True if absorbed else None,
+        "judging": judging,
         "frames": frames,
         "crop": crop,
         "resize": None if resize is None else tuple(resize),
@@ -217,13 +235,25 @@ def build(
 
 def construct(spec: Spec) -> Backbone:
     """The network without values, on PyTorch's `meta` device: quick, and no randomness is used."""
+    network = _constructed(spec)
+    if spec.absorbed:
+        from selfsup_cli.models.absorb import strip
+
+        strip(network)
+    return network
+
+
+def _constructed(spec: Spec) -> Backbone:
+    """The same, with batch norm wherever the network has any."""
     arch = find_arch(spec.arch)
     if arch is None:
         raise unknown("arch", spec.arch, (*ARCHS, f"{TIMM}NAME"))
     if spec.shortcut != "standard" and spec.arch not in _THESIS_RESIDUAL:
         raise InputError(f"shortcut: {spec.arch} has only its standard shortcuts", kind="network")
-    if spec.padding is not None and spec.arch != "alexnet":
+    if spec.padding is not None and spec.arch not in PADDED:
         raise InputError(f"padding: {spec.arch} has only its own padding", kind="network")
+    if spec.judging is not None and spec.arch not in ("dcgan", "sngan"):
+        raise InputError(f"judging: {spec.arch} is no discriminator", kind="network")
     if arch.kind == "image" and spec.frames != 1:
         raise InputError(f"frames: {spec.arch} takes images, which are one frame", kind="network")
     with torch.device("meta"):
@@ -239,6 +269,14 @@ def construct(spec: Spec) -> Backbone:
             from selfsup_cli.models.alexnet import AlexNet
 
             return AlexNet(spec)
+        if spec.arch == "alexnet_lrn":
+            from selfsup_cli.models.alexnet_artifacts import AlexNetLRN
+
+            return AlexNetLRN(spec)
+        if spec.arch in ("dcgan", "sngan"):
+            from selfsup_cli.models.gan_backbone import DiscriminatorBackbone
+
+            return DiscriminatorBackbone(spec)
         if spec.width != 1:
             raise InputError(f"width: the channels of {spec.arch} are fixed", kind="network")
         if spec.arch.startswith(TIMM):

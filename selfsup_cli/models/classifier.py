@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import torch
 import torch.nn.functional as F
@@ -37,7 +37,8 @@ class HeadSpec(Model):
     of 3×3 cells at stride 2 in images, as AlexNet's.
     `compared` clips are seen at a time; of two, the difference of their features is classified.
     With `dropout` that share of the values is dropped in training before all layers but the first.
-    Weights are those of `LinearHead` for `xavier` and `truncated`.
+    Weights are those of `LinearHead` for `xavier` and `truncated`. Hidden layers have biases and no
+    norm without `batch_norm`.
     """
 
     kind: Literal["linear", "fc"]
@@ -48,19 +49,60 @@ class HeadSpec(Model):
     xavier: bool = False
     truncated: Annotated[float, Gt(0)] | None = None
     dropout: Annotated[float, Ge(0), Lt(1)] = 0.0
+    batch_norm: bool = True
 
 
-class Classifier(nn.Module):
+class OnBackbone(nn.Module):
+    """A network on top of a backbone of which some layers may stay as they are."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.frozen: tuple[str, ...] = ()
+        self._still: list[nn.Module] = []
+
+    def freeze(self, what: str) -> Self:
+        """Keep layers as they are: `none`, `conv` (the convolutions) or a layer and all below it.
+
+        Batch norm of frozen layers uses its running statistics. Raises InputError for a layer that
+        the network lacks, or that is not run.
+        """
+        backbone = self.backbone
+        if what not in FREEZES and what not in backbone.layers:
+            raise unknown("layer", what, (*FREEZES, *backbone.layers))
+        if what == "none":
+            return self
+        upto = backbone.embedding if what == "conv" else what
+        self.check_run(upto)
+        self.frozen = backbone.layers[: backbone.layers.index(upto) + 1]
+        self._still = backbone.parts(upto)[0]
+        for module in self._still:
+            module.requires_grad_(False)
+        return self.train(self.training)
+
+    def check_run(self, layer: str) -> None:
+        """Raise InputError if the network leaves `layer` of the backbone out."""
+
+    def train(self, mode: bool = True) -> Self:
+        """Training mode, but for frozen layers."""
+        super().train(mode)
+        for module in self._still:
+            module.eval()
+        return self
+
+    def describe(self) -> dict[str, Any]:
+        """What a report says of the head."""
+        raise NotImplementedError
+
+
+class Classifier(OnBackbone):
     """Images or clips → logits, through a backbone of which some layers may stay as they are."""
 
     def __init__(
         self, backbone: Backbone, spec: HeadSpec, *, generator: torch.Generator | None = None
     ) -> None:
-        super().__init__()
-        self.backbone = backbone
+        super().__init__(backbone)
         self.head_spec = spec
-        self.frozen: tuple[str, ...] = ()
-        self._still: list[nn.Module] = []
         if spec.kind == "linear":
             self.hidden = nn.Sequential()
             width = backbone.out_features
@@ -68,7 +110,9 @@ class Classifier(nn.Module):
             width = convolutional_features(backbone, spec.pooling)
             layers: list[nn.Module] = []
             for units in spec.hidden:
-                layers.append(FullyConnected(width, units, generator, spec.truncated))
+                layers.append(
+                    FullyConnected(width, units, generator, spec.truncated, norm=spec.batch_norm)
+                )
                 if spec.dropout:
                     layers.append(nn.Dropout(spec.dropout))
                 width = units
@@ -83,36 +127,14 @@ class Classifier(nn.Module):
             generator=generator,
         )
 
-    def freeze(self, what: str) -> Classifier:
-        """Keep layers as they are: `none`, `conv` (the convolutions) or a layer and all below it.
-
-        Batch norm of frozen layers uses its running statistics. Raises InputError for a layer that
-        the network lacks, or that a head on the convolutions would leave out.
-        """
+    def check_run(self, layer: str) -> None:
         backbone = self.backbone
-        if what not in FREEZES and what not in backbone.layers:
-            raise unknown("layer", what, (*FREEZES, *backbone.layers))
-        if what == "none":
-            return self
-        upto = backbone.embedding if what == "conv" else what
-        if self.head_spec.kind == "fc" and upto in _after(backbone, backbone.embedding):
+        if self.head_spec.kind == "fc" and layer in _after(backbone, backbone.embedding):
             raise InputError(
-                f"start.freeze: {what} lies above {backbone.embedding}, where the fresh fully "
+                f"start.freeze: {layer} lies above {backbone.embedding}, where the fresh fully "
                 "connected layers begin; freeze conv or a layer of it",
                 kind="freeze",
             )
-        self.frozen = backbone.layers[: backbone.layers.index(upto) + 1]
-        self._still = backbone.parts(upto)[0]
-        for module in self._still:
-            module.requires_grad_(False)
-        return self.train(self.training)
-
-    def train(self, mode: bool = True) -> Classifier:
-        """Training mode, but for frozen layers."""
-        super().train(mode)
-        for module in self._still:
-            module.eval()
-        return self
 
     def forward(self, x: Tensor) -> Tensor:
         """Images float `[B·compared, 3, H, W]` or clips `[B·compared, 3, T, H, W]`, in [−1, 1] →
@@ -120,21 +142,27 @@ class Classifier(nn.Module):
 
         Those that are compared are adjacent.
         """
+        return self.judged(self.fed(x))
+
+    def fed(self, x: Tensor) -> Tensor:
+        """What the head is fed of such images or clips: `[B, D]`."""
         backbone = self.backbone
         if self.head_spec.kind == "linear":
-            x = backbone(x)
-        else:
-            found = backbone.features(x, [backbone.embedding])[backbone.embedding]
-            x = flattened(found, self.head_spec.pooling)
-            if self.head_spec.compared == 2:
-                first, second = x.reshape(-1, 2, x.shape[1]).unbind(1)
-                x = first - second
-            x = self.hidden(x)
-        logits: Tensor = self.last(x)
+            out: Tensor = backbone(x)
+            return out
+        found = backbone.features(x, [backbone.embedding])[backbone.embedding]
+        x = flattened(found, self.head_spec.pooling)
+        if self.head_spec.compared == 2:
+            first, second = x.reshape(-1, 2, x.shape[1]).unbind(1)
+            x = first - second
+        return x
+
+    def judged(self, fed: Tensor) -> Tensor:
+        """The logits float32 `[B, outputs]` of what the head was fed."""
+        logits: Tensor = self.last(self.hidden(fed))
         return logits.float()
 
     def describe(self) -> dict[str, Any]:
-        """What a report says of the head."""
         spec = self.head_spec
         if spec.kind == "linear":
             return {"head": "one linear layer on the network"}
@@ -150,7 +178,8 @@ class Classifier(nn.Module):
 
 
 class FullyConnected(nn.Module):
-    """A fully connected layer, batch norm and ReLU, as in the thesis' C3D (section 5.2.3)."""
+    """A fully connected layer, batch norm (or a bias alone) and ReLU, as in the thesis' C3D
+    (section 5.2.3)."""
 
     def __init__(
         self,
@@ -158,15 +187,21 @@ class FullyConnected(nn.Module):
         out_features: int,
         generator: torch.Generator | None,
         truncated: float | None = None,
+        *,
+        norm: bool = True,
     ) -> None:
         super().__init__()
-        self.linear = nn.Linear(in_features, out_features, bias=False, device="meta")
+        self.linear = nn.Linear(in_features, out_features, bias=not norm, device="meta")
         self.linear.to_empty(device="cpu")
+        if not norm:
+            nn.init.zeros_(self.linear.bias)
         if truncated is None:
             nn.init.xavier_uniform_(self.linear.weight, generator=generator)
         else:
             truncated_normal(self.linear.weight, truncated, generator)
-        self.norm = nn.BatchNorm1d(out_features, momentum=0.025, eps=1e-3)
+        self.norm: nn.Module = nn.Identity()
+        if norm:
+            self.norm = nn.BatchNorm1d(out_features, momentum=0.025, eps=1e-3)
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(self.norm(self.linear(x)), inplace=True)

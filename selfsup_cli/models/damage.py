@@ -117,6 +117,15 @@ class Autoencoder(nn.Module):
         """Training mode, unless it is frozen."""
         return super().train(mode and not self.frozen)
 
+    def get_extra_state(self) -> Tensor:
+        """Whether it is frozen: part of its weights on disk."""
+        return torch.tensor(self.frozen)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Freeze it if it was."""
+        if bool(state):
+            self.freeze()
+
 
 class RepairLayer(nn.Module):
     """Rᵢ: a residual block that may change only what was dropped (figure 3.5)."""

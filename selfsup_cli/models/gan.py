@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
+from selfsup_cli.config.registry import GAN_SIZES as SIZES
 from selfsup_cli.config.registry import unknown
 from selfsup_cli.errors import InputError
 from selfsup_cli.randomness import lent
@@ -19,8 +20,6 @@ Norm = Literal["batch", "layer", "spectral", "none"]
 Activation = Literal["relu", "tanh"]
 Layout = Literal["released", "table", "sngan"]
 
-SIZES = {32: 4, 64: 4, 96: 6, 128: 4}
-"""The sides in pixels for which there are networks, and that of the smallest map of each."""
 LATENT = 128
 NOISE_BASE = 8
 NOISE_RANGE = 2.0
@@ -120,7 +119,7 @@ class Generator(Staged):
                 stages.append(nn.Sequential(up, *finish(narrow)))
             self._add(stages, "stage")
             self.last = nn.ConvTranspose2d(base, channels, 3, padding=1)
-        _initialize(self.to_empty(device="cpu"), generator)
+        initialize(self.to_empty(device="cpu"), generator)
 
     def arrange(self, x: Tensor) -> Tensor:
         """`[B, latent]` → `[B, latent, 1, 1]`."""
@@ -187,30 +186,14 @@ class Discriminator(Staged):
         depth: int = 1,
     ) -> None:
         super().__init__()
-        side, halvings = _scale(size)
-        if min(base, channels, depth) < 1:
-            raise ValueError(f"{base} channels of {channels}, depth {depth}")
         self.size, self.channels, self.norm = size, channels, norm
-        slope = _SNGAN_SLOPE if layout == "sngan" else _SLOPE
-        if layout == "table":
-            side //= 2
         with torch.device("meta"):
-            stages: list[nn.Module] = []
-            inside = channels
-            for width, kernel in _convolutions(layout, base, halvings):
-                normed = _normed(norm, width) if stages else []
-                stride, padding = (1, 1) if kernel == 3 else (2, 1)
-                conv = nn.Conv2d(inside, width, kernel, stride, padding, bias=not normed)
-                block = [conv, *normed, _active(activation, slope)]
-                for _ in range(depth - 1):
-                    normed = _normed(norm, width)
-                    block.append(nn.Conv2d(width, width, 3, padding=1, bias=not normed))
-                    block += [*normed, _active(activation, slope)]
-                stages.append(nn.Sequential(*block))
-                inside = width
+            stages = judging_stages(
+                size, base, channels, norm=norm, layout=layout, activation=activation, depth=depth
+            )
             self._add(stages, "conv")
-            self.last = nn.Conv2d(inside, 1, side)
-        _initialize(self.to_empty(device="cpu"), generator)
+            self.last = nn.Conv2d(_width(stages[-1]), 1, smallest_map(size, layout))
+        initialize(self.to_empty(device="cpu"), generator)
         if norm == "spectral":
             _normalize_spectrally(self, generator)
 
@@ -223,10 +206,51 @@ class Discriminator(Staged):
         return out.flatten()
 
 
+def judging_stages(
+    size: int,
+    base: int,
+    channels: int = 3,
+    *,
+    norm: Norm = "batch",
+    layout: Layout = "released",
+    activation: Activation = "relu",
+    depth: int = 1,
+) -> list[nn.Sequential]:
+    """The convolutions of a `Discriminator`, its last layer left out; "spectral" is not applied.
+
+    Raises InputError for a size that is not among `SIZES`.
+    """
+    _, halvings = _scale(size)
+    if min(base, channels, depth) < 1:
+        raise ValueError(f"{base} channels of {channels}, depth {depth}")
+    slope = _SNGAN_SLOPE if layout == "sngan" else _SLOPE
+    stages: list[nn.Sequential] = []
+    inside = channels
+    for width, kernel in _convolutions(layout, base, halvings):
+        normed = _normed(norm, width) if stages else []
+        stride, padding = (1, 1) if kernel == 3 else (2, 1)
+        conv = nn.Conv2d(inside, width, kernel, stride, padding, bias=not normed)
+        block = [conv, *normed, _active(activation, slope)]
+        for _ in range(depth - 1):
+            normed = _normed(norm, width)
+            block.append(nn.Conv2d(width, width, 3, padding=1, bias=not normed))
+            block += [*normed, _active(activation, slope)]
+        stages.append(nn.Sequential(*block))
+        inside = width
+    return stages
+
+
+def smallest_map(size: int, layout: Layout) -> int:
+    """The side in pixels of what the last of the `judging_stages` gives."""
+    side, _ = _scale(size)
+    return side // 2 if layout == "table" else side
+
+
 class PointGenerator(nn.Module):
     """G or N of the toy: latents `[B, latent]` → points `[B, dims]`, two hidden layers.
 
-    Points are unbounded, or in (−`reach`, `reach`) by tanh. Weights are Xavier's, uniform.
+    Points are unbounded, or in (−`reach`, `reach`) by tanh. Weights and biases are PyTorch's,
+    uniform in ±1 / √(inputs): its first points lie close together, inside of the ring.
     """
 
     def __init__(
@@ -301,8 +325,10 @@ def frozen(network: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(True)
 
 
-def average_into(average: nn.Module, network: nn.Module, updates: int, limit: float) -> None:
-    """Move the parameters of `average` towards those of `network`, in place (section 7.3's EMA).
+def average_into(
+    average: list[Tensor], parameters: list[Tensor], updates: int, limit: float
+) -> None:
+    """Move the tensors of `average` towards `parameters`, in place (section 7.3's EMA).
 
     The decay is min(`limit`, (1 + updates) / (10 + updates)), `updates` counting from 0; the
     author's is .9999, after each update of D and of G. Buffers are left alone: batch norm uses the
@@ -310,8 +336,7 @@ def average_into(average: nn.Module, network: nn.Module, updates: int, limit: fl
     """
     decay = average_decay(updates, limit)
     with torch.no_grad():
-        ours = [p.detach() for p in average.parameters()]
-        torch._foreach_lerp_(ours, [p.detach() for p in network.parameters()], 1 - decay)
+        torch._foreach_lerp_(average, parameters, 1 - decay)
 
 
 def average_decay(updates: int, limit: float) -> float:
@@ -323,7 +348,7 @@ def _scale(size: int) -> tuple[int, int]:
     """The side of the smallest map, and how often it is doubled to `size`."""
     if size not in SIZES:
         raise InputError(
-            f"there is no generator of {size}×{size} pixels; there are those of "
+            f"there is no generator or discriminator of {size}×{size} pixels; there are those of "
             f"{', '.join(map(str, SIZES))}",
             kind="size",
         )
@@ -364,7 +389,12 @@ def _perceptron(g: torch.Generator, inside: int, hidden: int, outside: int) -> n
             _active("relu", _SLOPE),
             nn.Linear(hidden, outside),
         )
-    _initialize(body.to_empty(device="cpu"), g)
+    body.to_empty(device="cpu")
+    for module in body:
+        if isinstance(module, nn.Linear):
+            bound = module.in_features**-0.5
+            nn.init.uniform_(module.weight, -bound, bound, generator=g)
+            nn.init.uniform_(module.bias, -bound, bound, generator=g)
     return body
 
 
@@ -375,7 +405,14 @@ def _normalize_spectrally(network: nn.Module, g: torch.Generator) -> None:
                 spectral_norm(module)
 
 
-def _initialize(network: nn.Module, g: torch.Generator) -> None:
+def _width(stage: nn.Sequential) -> int:
+    """Channels of what a stage gives."""
+    convolutions = [module for module in stage if isinstance(module, nn.Conv2d)]
+    return convolutions[-1].out_channels
+
+
+def initialize(network: nn.Module, g: torch.Generator) -> None:
+    """Xavier's uniform weights from `g`, biases of 0, norms as they begin."""
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d | nn.GroupNorm):
             module.reset_parameters()

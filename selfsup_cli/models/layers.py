@@ -28,9 +28,16 @@ class SameConv2d(nn.Conv2d):
     """A convolution whose output has ⌈size / stride⌉ pixels in each direction; see `SameConv3d`."""
 
     def __init__(
-        self, in_channels: int, out_channels: int, kernel: int, stride: int = 1, *, groups: int = 1
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: int,
+        stride: int = 1,
+        *,
+        groups: int = 1,
+        bias: bool = False,
     ) -> None:
-        super().__init__(in_channels, out_channels, kernel, stride, groups=groups, bias=False)
+        super().__init__(in_channels, out_channels, kernel, stride, groups=groups, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """`[B, C, H, W]` → `[B, out_channels, ⌈H / s⌉, ⌈W / s⌉]`."""
@@ -39,7 +46,21 @@ class SameConv2d(nn.Conv2d):
             h, w = (count % 2 for count in zeros)
             x = F.pad(x, (0, w, 0, h))
         padding = [count // 2 for count in zeros]
-        return F.conv2d(x, self.weight, None, self.stride, padding, groups=self.groups)
+        return F.conv2d(x, self.weight, self.bias, self.stride, padding, groups=self.groups)
+
+
+class Scalable(nn.Module):
+    """f(x) = s·g(x / s) for some g, with the number s ("scale") that layers before it were scaled
+    by: scaled inputs then give outputs that are scaled as much."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale: Tensor
+        self.register_buffer("scale", torch.ones(()))
+
+    def reset_parameters(self) -> None:
+        """s = 1."""
+        nn.init.ones_(self.scale)
 
 
 class SameMaxPool2d(nn.Module):

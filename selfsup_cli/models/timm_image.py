@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from selfsup_cli.config.registry import TIMM, unknown
 from selfsup_cli.errors import InputError
-from selfsup_cli.models.backbone import Backbone, Spec
+from selfsup_cli.models.absorb import strip
+from selfsup_cli.models.backbone import Backbone, Spec, construct
 from selfsup_cli.randomness import lent
 
 # What timm's networks raise where an image does not fit.
@@ -52,7 +53,8 @@ class TimmImage(Backbone):
     def parts(self, layer: str) -> tuple[list[nn.Module], list[nn.Module]]:
         index = self._index(layer)
         with torch.device("meta"):
-            twin = _made(self._spec).eval()
+            twin: Any = construct(self._spec).network
+            twin.eval()
             x = torch.zeros(1, *self.input.shape)
         ran: set[str] = set()
         for name, module in twin.named_modules():
@@ -85,6 +87,8 @@ class TimmImage(Backbone):
     def initialize(self, g: torch.Generator) -> None:
         with lent(g):
             self.network = _made(self._spec).train(self.training)
+        if self._spec.absorbed:
+            strip(self)
 
     def _index(self, layer: str) -> int:
         if layer not in self.layers:

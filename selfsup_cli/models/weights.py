@@ -12,7 +12,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import safetensors
 import safetensors.torch
@@ -37,16 +37,23 @@ class Weights(Model):
     bytes: int
 
 
-class Sidecar(Model):
-    """What stands beside weights, whatever the network."""
+class Described(Model):
+    """What stands beside weights, whatever the network; `wanted` is what such a file is called."""
 
-    spec: Spec
+    wanted: ClassVar[str] = "backbone.safetensors"
+
     trained_on: dict[str, Any]
     weights: Weights
     check: str | None = None
 
 
-S = TypeVar("S", bound=Sidecar)
+class Sidecar(Described):
+    """What stands beside the weights of a backbone, with or without more."""
+
+    spec: Spec
+
+
+S = TypeVar("S", bound=Described)
 
 
 class _Backbone(Sidecar):
@@ -117,7 +124,7 @@ def read_weights(path: Path | str, model: type[S]) -> tuple[S, dict[str, Tensor]
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             start = file.read(9)
-            _refuse_foreign(path, start, size)
+            _refuse_foreign(path, start, size, model.wanted)
             sidecar = _read_sidecar(path, model)
             if size != sidecar.weights.bytes:
                 state = "truncated" if size < sidecar.weights.bytes else "not the file it was"
@@ -153,17 +160,17 @@ def fill(path: Path | str, network: nn.Module, tensors: Mapping[str, Tensor], wh
     network.load_state_dict(tensors)
 
 
-def _refuse_foreign(path: Path, start: bytes, size: int) -> None:
+def _refuse_foreign(path: Path, start: bytes, size: int, wanted: str) -> None:
     if path.suffix in _PICKLE_NAMES or start.startswith(_PICKLE_STARTS):
         raise InputError(
             f"{path} is a pickle, which could run any code when opened, and is never read; "
-            "give a backbone.safetensors that selfsup wrote",
+            f"give a {wanted} that selfsup wrote",
             kind="pickle",
         )
     header = int.from_bytes(start[:8], "little")
     if not sidecar_path(path).exists() and (header > size - 8 or start[8:] != b"{"):
         raise InputError(
-            f"{path} is not a safetensors file; give a backbone.safetensors that selfsup wrote",
+            f"{path} is not a safetensors file; give a {wanted} that selfsup wrote",
             kind="weights",
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import TypedDict, Unpack
 
-from selfsup_cli.runs import published_images
+from selfsup_cli.runs import published_artifacts, published_images
 from selfsup_cli.runs.published_row import OURS, RANDOM, Fact, Row
 from selfsup_cli.runs.report import Published
 
@@ -30,6 +30,7 @@ NETWORKS = {
     "r3d": "3D-ResNet18",
     "r2plus1d": "R(2+1)D",
     "alexnet": "AlexNet",
+    "alexnet_lrn": "AlexNet",
     "resnet34": "ResNet-34",
 }
 
@@ -208,6 +209,7 @@ def _still() -> Iterable[Row]:
 
 
 ROWS: tuple[Row, ...] = (
+    *published_artifacts.rows(),
     *published_images.rows(),
     *_table_5_1(),
     *_table_5_2(),
@@ -230,6 +232,7 @@ class Facts(TypedDict, total=False):
     split: str
     layer: str
     classifier: str
+    ablation: str
     transformations: Collection[str]
     speed_loss: bool
     pretraining_epochs: int

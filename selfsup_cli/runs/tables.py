@@ -228,7 +228,10 @@ def class_heading(measurements: Iterable[Measurement]) -> str:
 
 
 def class_tables(measurements: Iterable[Measurement]) -> list[ClassTable]:
-    """Results by class or attribute, one table for each layer; columns are the features and their controls."""
+    """Results by class or attribute, one table for each layer.
+
+    Columns are the features and their controls.
+    """
     groups: dict[tuple[str, str, str | None], list[tuple[str, dict[str, float]]]] = {}
     for m in measurements:
         if shares := classes(m):

@@ -66,7 +66,9 @@ def _panel(axes: Axes, label: str, curves: Sequence[Curve]) -> None:
         style = "-" if number < len(COLOURS) else "--"
         if len(x) > _DENSE:
             axes.plot(x, y, color=colour, linewidth=0.7, alpha=0.25)
-            (line,) = axes.plot(x, running_mean(y), style, color=colour, linewidth=1.7)
+            # What does not change at all is drawn as it is: its mean differs by rounding.
+            smooth = running_mean(y) if np.ptp(y) > 0 else y
+            (line,) = axes.plot(x, smooth, style, color=colour, linewidth=1.7)
         else:
             (line,) = axes.plot(
                 x, y, style, color=colour, linewidth=1.7, marker="o", markersize=3.5

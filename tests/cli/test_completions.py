@@ -53,7 +53,7 @@ CASES: dict[str, set[str]] = {
     "selfsup pretrain temporal --ar": {"--arch"},
     "selfsup pretrain temporal --arch ": set(archs("video")),
     "selfsup pretrain temporal --arch=r3d": {"r3d", "r3d_18"},
-    "selfsup pretrain temporal --optimizer ": {"adamw", "sgd"},
+    "selfsup pretrain temporal --optimizer ": {"adam", "adamw", "sgd"},
     "selfsup pretrain temporal --epochs ": set(),
     "selfsup pretrain temporal --epochs 3 --opt": {"--optimizer"},
     "selfsup pretrain temporal --no-com": {"--no-compile"},

@@ -25,6 +25,8 @@ FEW = [
 ]
 COMMANDS = {
     "sample transformations": ("sample/transformations", {"--out"}),
+    "sample dfgan": ("sample/dfgan", {"--out"}),
+    "score": ("score", {"--run", "--dry-run"}),
     "visualize mean-image": ("visualize/mean-image", {"--out"}),
     "visualize pretext transformations": ("pretrain/transformations", {"--out", "--count"}),
     "shortcuts": ("shortcuts", {"--run", "--dry-run"}),
@@ -75,6 +77,13 @@ def test_the_result_is_one_document(
         ("sample transformations", "--data"),
         ("sample transformation", "did you mean 'transformations'?"),
         ("sample", "missing method; known are: transformations"),
+        ("sample dfgan", "there are no runs in"),
+        ("sample dfgan --n 0", "must be a whole number from 1 to 1000000"),
+        ("sample dfgan --show grids", "'grids'"),
+        ("sample dfgan --from x.safetensors", "there are no weights at x.safetensors"),
+        ("score", "no network is named to judge by"),
+        ("score --features random", "there are no runs in"),
+        ("score --inception x.pth", "x.pth: there is no such file"),
         ("visualize mean-image", "--data"),
         ("visualize mean-image --data motion", "motion"),
         ("visualize mean-image --data scenes --side 8", "must be a whole number from 32 to 512"),

@@ -56,8 +56,10 @@ def problems(tmp_path: Path, text: str) -> list[str]:
 
 
 def test_the_built_in_experiments() -> None:
-    names = ["figure-4.1", "figure-4.6", "figure-4.7", "figure-5.4", "figure-5.5", "still-videos"]
-    names += ["table-4.1", "table-4.2", "table-4.3", "table-4.5", "table-4.6", "table-4.7"]
+    names = ["figure-3.6", "figure-3.7", "figure-3.8", "figure-3.9"]
+    names += ["figure-4.1", "figure-4.6", "figure-4.7", "figure-5.4", "figure-5.5", "still-videos"]
+    names += [f"table-3.{k}" for k in range(1, 6)]
+    names += [f"table-4.{k}" for k in range(1, 8)]
     names += ["table-5.1", "table-5.2", "table-5.3", "table-5.4"]
     assert experiment_files.names({}) == names
     for name in names:

@@ -81,7 +81,7 @@ def test_each_mistake_lands_on_its_own_key(validator: Any) -> None:
         ({"version": 1, "method": "tempral"}, False),
         ({"version": 1, "method": "temporal", "probe": {}}, False),
         ({"version": 1, "task": "probe", "probe": {"layers": ["conv4"]}}, True),
-        ({"version": 1, "task": "probe", "probe": {"layers": ["conv9"]}}, False),
+        ({"version": 1, "task": "probe", "probe": {"layers": ["conv10"]}}, False),
         ({"version": 1, "method": "temporal", "paper": None}, True),
         ({"version": 1, "method": "temporal", "paper": 1}, False),
         # A key may be left to the preset that is extended, and only to that.

@@ -86,7 +86,7 @@ def test_what_a_field_takes_in_words() -> None:
     said = {
         name: expected(info.annotation, info.metadata) for name, info in Optim.model_fields.items()
     }
-    assert said["name"] == "one of adamw, sgd"
+    assert said["name"] == "one of adamw, adam, sgd"
     assert said["momentum"] == "a number of at least 0 and less than 1"
     assert said["final_factor"] == "a number from 0 to 1"
     assert said["warmup_steps"] == "a whole number of at least 0"

@@ -104,10 +104,10 @@ def test_a_loss_that_is_not_finite_moves_nothing() -> None:
 
 def test_a_schedule_that_begins_later_ends_with_the_others() -> None:
     settings = Optim(final_factor=0.1)
-    later = schedule.beginning(settings, 10, 4)
+    later = schedule.within(settings, 4, 10)
     assert [later(step) for step in range(5)] == [1.0] * 5
     assert later(10) == pytest.approx(0.1)
-    constant = schedule.beginning(settings.model_copy(update={"schedule": "constant"}), 10, 4)
+    constant = schedule.within(settings.model_copy(update={"schedule": "constant"}), 4, 10)
     assert constant(9) == 1
     a, _, update = two()
     update = replace(update, later={"a": later})

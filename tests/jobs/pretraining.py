@@ -52,7 +52,34 @@ IMAGES = (
     "monitor.knn_images=8",
     "shortcuts.on=false",
 )
-DATA = {"temporal": ("motion", VIDEOS), "transformations": ("scenes", IMAGES)}
+# Four steps for the autoencoder, eight for damage and repair.
+ARTIFACTS = (
+    "data.scenes.images=24",
+    "data.scenes.test_images=8",
+    "train.epochs=2",
+    "network.width=0.0625",
+    "framing.crop=32",
+    "autoencoder.epochs=1",
+    "autoencoder.base=4",
+    "autoencoder.max_error=4.0",
+    "history=6",
+    "monitor.images=8",
+    "monitor.knn_images=8",
+)
+GAN = (
+    "data.scenes.images=24",
+    "data.scenes.test_images=16",
+    "network.width=0.125",
+    "train.max_steps=12",
+    "train.keep_generators=3",
+    "monitor.images=16",
+)
+DATA = {
+    "temporal": ("motion", VIDEOS),
+    "transformations": ("scenes", IMAGES),
+    "artifacts": ("scenes", ARTIFACTS),
+    "dfgan": ("scenes", GAN),
+}
 STEPS = 12
 
 

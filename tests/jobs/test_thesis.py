@@ -64,3 +64,55 @@ def test_retrieval_is_that_of_the_method(method: str, value: float | None) -> No
         layer="global average pool", clips=10, standardised=True,
     ).published  # fmt: skip
     assert (None if found is None else found.value) == value
+
+
+SPOTTING: dict[str, Any] = {
+    "method": "artifacts", "data": "stl10", "kinds": ["corrupt", "real"], "epochs": 400,
+    "drop_rate": 0.5, "real": "replicas", "locate": True, "repair": "distributed", "gated": True,
+    "kernel": 2, "history": 6400,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changed", "value"),
+    [
+        ({}, 79.94),
+        ({"real": "images"}, 74.99),
+        ({"locate": False}, 78.44),
+        ({"repair": "local"}, 77.51),
+        ({"kernel": 3}, 79.84),
+        ({"gated": False}, 79.66),
+        ({"history": 0}, 79.76),
+        ({"drop_rate": 0.7}, 81.06),
+    ],
+)
+def test_a_network_of_chapter_3_finds_its_row_of_table_3_1(
+    changed: dict[str, Any], value: float
+) -> None:
+    backbone = build("alexnet_lrn", width=0.125, crop=32, seed=0)
+    backbone.trained_on = {**SPOTTING, **changed}
+    row = measured(dataset="stl10").model_copy(update={"split": "official train and test"})
+    said = "three fully connected layers trained for 200 epochs"
+    found = beside("classify", row, backbone, layer="conv5", classifier=said).published
+    assert found is not None
+    assert (found.value, found.differs) == (value, [])
+    other = beside("classify", row, backbone, layer="conv5", classifier="another").published
+    assert other is not None
+    assert not other.comparable
+
+
+def test_each_task_on_voc_finds_its_number() -> None:
+    backbone = build("alexnet_lrn", width=0.125, crop=32, seed=0)
+    backbone.trained_on = {**SPOTTING, "data": "imagenet", "epochs": 150}
+    for task, dataset, metric, value in (
+        ("classify", "voc2007", "mean average precision", 69.8),
+        ("detect", "voc2007", "mean average precision (VOC 2007, 11 points)", 52.5),
+        ("segment", "voc2012", "mean intersection over union", 38.1),
+    ):
+        crops: Facts = {"crops": "10 random crops, half of them mirrored"}
+        found = beside(task, measured(metric, dataset), backbone, **crops).published
+        assert found is not None
+        assert (found.value, found.comparable) == (value, True)
+    single = beside("classify", measured("mean average precision", "voc2007"), backbone).published
+    assert single is not None
+    assert not single.comparable

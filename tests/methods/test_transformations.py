@@ -251,7 +251,7 @@ def test_an_inpainter_trained_beforehand_stays_as_it_is() -> None:
 def test_the_classifier_begins_its_schedule_where_the_inpainter_ends() -> None:
     model = method(lci__beforehand_steps=3, lci__against_discriminator=False)
     assert model.begins == {"main": 3}
-    later = schedule.beginning(model.preset.optim, 8, 3)
+    later = schedule.within(model.preset.optim, 3, 8)
     whole = schedule.factor(model.preset.optim, 5)
     assert [later(step) for step in (3, 5, 8)] == [whole(0), whole(2), whole(5)]
     assert later(0) == 1

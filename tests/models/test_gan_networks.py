@@ -224,7 +224,7 @@ def test_average_of_the_weights() -> None:
     assert [average_decay(t, 0.9999) for t in (0, 8, 10**6)] == [0.1, 0.5, 0.9999]
     ours, network = PointGenerator(gen(1)), PointGenerator(gen(2))
     before = [p.detach().clone() for p in ours.parameters()]
-    average_into(ours, network, 8, 0.9999)
+    average_into(list(ours.parameters()), list(network.parameters()), 8, 0.9999)
     for p, a, b in zip(ours.parameters(), before, network.parameters(), strict=True):
         torch.testing.assert_close(p, (a + b) / 2)
 

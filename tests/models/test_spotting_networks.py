@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from selfsup_cli.errors import InputError
+from selfsup_cli.models.alexnet import unpadded
 from selfsup_cli.models.alexnet_artifacts import (
     AlexNetLRN,
     Discriminator,
@@ -229,6 +230,23 @@ def test_other_sizes_are_refused() -> None:
         small(32, "valid")
     with pytest.raises(ValueError, match="a backbone without fc1"):
         Discriminator(small(48, "valid"), gen())
+
+
+def test_convolutions_take_images_of_any_size_and_come_without_padding() -> None:
+    padded = small(32).eval()
+    lively(padded)
+    assert padded.embed(images(2, 80)).shape == (2, 32)
+    other = unpadded(padded, 67)
+    assert isinstance(other, AlexNetLRN)
+    assert (other.layers[-1], other.input.crop, other.spec["padding"]) == ("conv5", 67, "valid")
+    x = images(2, 67)
+    found = other.features(x, ["conv1", "conv2"])
+    assert found["conv1"].shape[2:] == (15, 15)
+    assert found["conv2"].shape[2:] == (7, 7)
+    weight, bias = (padded.get_parameter(f"conv1.conv.{name}") for name in ("weight", "bias"))
+    assert torch.allclose(
+        found["conv1"], F.relu(F.conv2d(padded.arrange(x), weight, bias, 4)), atol=1e-4
+    )
 
 
 def test_weights_depend_on_the_generator_alone() -> None:

@@ -138,7 +138,14 @@ def open_masked(
         raise all_broken(data, bad, IMAGES) if bad else nothing_left(data, split, IMAGES, out=False)
     for note in found.listing.notes:
         _LOG.info("%s: %s", name, note)
-    return MaskedImages(found, looked, named, good, split, (*out, *bad))
+    source = MaskedImages(found, looked, named, good, split, (*out, *bad))
+    if not source.present.any():
+        raise InputError(
+            f"{name}: no pixel of the {len(good)} masks of the split {split} counts ({rule}): all "
+            f"are {VOID}, or of classes that are left out; give masks with labels",
+            kind="no-labels",
+        )
+    return source
 
 
 def _root(data: MaskData) -> tuple[Path, str]:

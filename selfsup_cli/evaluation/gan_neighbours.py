@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from selfsup_cli.evaluation.gan_pixels import Reals
-from selfsup_cli.evaluation.judges import Judge, see
+from selfsup_cli.evaluation.judges import Judge, exact, see
 
 _CHUNK = 1024
 NEAR = 0.01
@@ -78,8 +78,9 @@ def by_features(queries: Tensor, reals: Reals, k: int, judge: Judge, progress: P
 
     Those of the real images are kept in the cache.
     """
-    seen = see(judge, reals, progress=progress)
-    found = [judge.look(part)["features"].cpu() for part in torch.split(queries, 100)]
+    with exact():  # the cache is that of `selfsup score`
+        seen = see(judge, reals, progress=progress)
+        found = [judge.look(part)["features"].cpu() for part in torch.split(queries, 100)]
     ours = torch.nn.functional.normalize(torch.cat(found), dim=1)
     best = Near(torch.full((len(ours), 0), 0.0), torch.zeros(len(ours), 0, dtype=torch.int64))
     for start in range(0, len(seen.features), _CHUNK):

@@ -101,7 +101,7 @@ def score_all(
             name=distance_name(judge.name),
             value=value,
             interval=interval,
-            protocol={"features": dims, "expected_bias": round(bias, 4)},
+            protocol={"features": dims, "expected_bias": _short(bias)},
         )
     ]
     if seen.logits is not None:
@@ -128,7 +128,7 @@ def score_all(
                 "features": dims,
                 "subsets": kernel.subsets,
                 "subset_size": kernel.subset_size,
-                "deviation_of_subsets": round(kernel.deviation, 6),
+                "deviation_of_subsets": _short(kernel.deviation),
             },
         )
     )
@@ -179,9 +179,11 @@ def measurement(
         protocol = {
             **protocol,
             "checkpoints": [scores.step or 0 for scores in several],
-            "values": [round(value, 4) for value in values],
-            "standard_deviation": round(spread, 4),
+            "values": [_short(value) for value in values],
+            "standard_deviation": _short(spread),
         }
+    elif several[0].step is not None:
+        protocol = {**protocol, "checkpoints": [several[0].step]}
     return Measurement(
         task=TASK,
         name=first.what,
@@ -214,6 +216,11 @@ def warning(scores: Scores, reals: int, dims: int) -> str | None:
             f"{reals}: compare it only with others of as many images"
         )
     return None
+
+
+def _short(value: float) -> float:
+    """In six digits: kernel distances are small."""
+    return float(f"{value:.6g}")
 
 
 def _around(value: float, interval: Interval | None) -> Interval | None:

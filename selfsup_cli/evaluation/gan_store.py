@@ -36,11 +36,11 @@ def write_pngs(folder: Path, batches: Iterable[Tensor]) -> int:
 def write_array(
     path: Path, batches: Iterable[Tensor], shape: tuple[int, ...], facts: dict[str, Any]
 ) -> None:
-    """Write samples as the array `KEY` of an `.h5`, whose attributes are `facts`, or of an `.npz`.
+    """Write samples as the array `KEY` of an `.h5`, with `facts` as attributes, or of an `.npz`.
 
     `shape` is that of all together: uint8 `[N, S, S, 3]` of images `[B, 3, S, S]`, or float32
-    `[N, D]` of points. They lie in memory until the file is written. Raises MachineError where that
-    is too much.
+    `[N, D]` of points. They lie in memory until the file is written. Facts that are themselves
+    mappings are left out. Raises MachineError where there is too little memory.
     """
     image = len(shape) == 4
     size = int(np.prod(shape)) * (1 if image else 4)
@@ -53,7 +53,8 @@ def write_array(
         else:
             whole = file.create_dataset(KEY, shape, dtype, track_times=False)
             for name, value in facts.items():
-                file.attrs[name] = "" if value is None else value
+                if not isinstance(value, dict):
+                    file.attrs[name] = "" if value is None else value
         start = 0
         for batch in batches:
             found = batch.cpu().permute(0, 2, 3, 1) if image else batch.cpu()

@@ -86,7 +86,9 @@ def backbone_judge(backbone: Backbone, name: str, device: torch.device) -> Judge
         size = (height * shorter // least, width * shorter // least)
         scaled = images.to(device)
         if size != (height, width):
-            scaled = interpolate(scaled, size, mode="bilinear", antialias=True)
+            # Bytes are scaled by processors only, and by those with other roundings.
+            found = interpolate(scaled.float(), size, mode="bilinear", antialias=True)
+            scaled = found.round_().clamp_(0, 255).to(torch.uint8)
         return {FEATURES: network.embed(to_unit(center_crop(scaled, spec.crop))).float()}
 
     blank = torch.zeros(1, 3, shorter, shorter, dtype=torch.uint8)

@@ -15,6 +15,10 @@ from selfsup_cli.engine.progress import Progress
 from selfsup_cli.jobs.generators import Origin, weights_of
 from selfsup_cli.models.gan_files import Generators
 from selfsup_cli.models.gan_sampling import Latents, Sampler
+from selfsup_cli.runs import atomic
+
+FACTS = "samples.json"
+"""What says how samples were drawn, and by which a folder is known for one of ours."""
 
 
 @dataclass
@@ -64,9 +68,15 @@ class Drawing:
             yield self.origin.at(step)
 
     def path(self, name: str) -> Path:
-        """Where a file goes; it is among what the command tells of."""
+        """Where a file goes; it is among what the command tells of, and in `FACTS` before it is
+        made, so that a call that was stopped can be made again."""
         self.files.append(name)
+        self.tell()
         return self.folder / name
+
+    def tell(self) -> None:
+        """Write `FACTS`."""
+        atomic.write_json(self.folder / FACTS, {**self.facts, "files": self.files})
 
 
 def note(drawing: Drawing, more: str = "") -> str:

@@ -129,11 +129,11 @@ def _near(drawing: Drawing, reference: str, queries: Tensor, reals: Reals) -> tu
 def _beside(ours: Tensor, near: Near, reals: Reals, rows: int, most: int, name: str) -> list[Row]:
     """A row for each of the first samples."""
     out = []
-    for i in range(rows):
-        places = near.places[i, :most].tolist()
-        images = [next(reals.read([(place, place + 1)], 1)) for place in places]
+    places = near.places[:rows, :most]
+    found = torch.cat(list(reals.read([(p, p + 1) for p in places.flatten().tolist()], 1)))
+    for i, images in enumerate(torch.split(found, places.shape[1])):
         far = [f"{value:.3g}" for value in near.distances[i, :most].tolist()]
-        out.append(Row(f"{i + 1} {name}", torch.cat([ours[i : i + 1], *images]), ["", *far], True))
+        out.append(Row(f"{i + 1} {name}", torch.cat([ours[i : i + 1], images]), ["", *far], True))
     return out
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,7 +66,9 @@ class Suspected:
     def worst(self) -> tuple[int, int]:
         """The pixel (row, column) of the image itself in the middle of what looks worst."""
         hot = np.argwhere(self.likely >= self.likely.max() - 1e-6)
-        middle = (hot[len(hot) // 2] + 0.5) / self.likely.shape * self.size
+        row = hot[len(hot) // 2, 0]
+        along = hot[hot[:, 0] == row]
+        middle = (along[len(along) // 2] + 0.5) / self.likely.shape * self.size
         return int(middle[0]), int(middle[1])
 
 
@@ -123,7 +125,7 @@ def artifacts(
         files = _Whole(source, damager.shorter)
         names = picture_names(source.ids)
         counter = progress.counting("images")
-        found: dict[str, Suspected] = {}
+        found: dict[str, dict[str, Any]] = {}
         kept: dict[str, np.ndarray] = {}
         for item in read_items(files, source, range(len(source)), loaders, note):
             if stop:
@@ -132,8 +134,10 @@ def artifacts(
             image = item.image.to(hardware.device)
             one = look(method, image, (high, wide), replicate=replicate)
             name = source.ids[item.position]
+            # Of the maps nothing is kept that was not asked for: there may be very many.
+            found[name] = _as_data(name, one, threshold)
             if pictures is not None:
-                said = _said(one, threshold)
+                said = _said(found[name], threshold)
                 shown = source.read(item.position, min(high, wide, _SHORTER))
                 likely = torch.from_numpy(one.likely)[None, None]
                 likely = F.interpolate(likely, shown.shape[1:], mode="nearest")[0, 0]
@@ -142,9 +146,8 @@ def artifacts(
                 )
             if maps is not None:
                 kept[name] = one.likely.astype(np.float16)
-            found[name] = one
             counter(item.position + 1, len(source))
-        atomic.write_text(wanted, _table(found, bad, threshold))
+        atomic.write_text(wanted, _table(found, bad))
         if maps is not None:
             atomic.write_bytes(maps, _packed(kept, maps.suffix.lower()))
     return Outcome(
@@ -157,7 +160,7 @@ def artifacts(
             "threshold": threshold,
             "images": len(found),
             "bad": [{"id": one.id, "reason": one.reason} for one in bad],
-            "suspicions": [_as_data(name, one, threshold) for name, one in found.items()],
+            "suspicions": list(found.values()),
         },
     )
 
@@ -231,9 +234,9 @@ def starts(length: int, side: int) -> list[int]:
 # Telling
 
 
-def _said(one: Suspected, threshold: float) -> str:
+def _said(told: Mapping[str, Any], threshold: float) -> str:
     return (
-        f"looks damaged: {100 * one.score:.0f} %; {100 * one.area(threshold):.0f} % of it above "
+        f"looks damaged: {100 * told['score']:.0f} %; {100 * told['area']:.0f} % of it above "
         f"{threshold:g}"
     )
 
@@ -249,10 +252,9 @@ def _as_data(name: str, one: Suspected, threshold: float) -> dict[str, Any]:
     }
 
 
-def _table(found: dict[str, Suspected], bad: Sequence[LeftOut], threshold: float) -> str:
+def _table(found: Mapping[str, Mapping[str, Any]], bad: Sequence[LeftOut]) -> str:
     rows: list[list[Any]] = [[one.id, "", "", "", "", "", one.reason] for one in bad]
-    for name, one in found.items():
-        told = _as_data(name, one, threshold)
+    for name, told in found.items():
         scores = [told[key] for key in ("score", "highest", "area")]
         rows.append([name, *scores, *told["worst"], ""])
     text = io.StringIO()
@@ -264,9 +266,12 @@ def _table(found: dict[str, Suspected], bad: Sequence[LeftOut], threshold: float
 
 
 def _told(
-    found: dict[str, Suspected], bad: Sequence[LeftOut], threshold: float, where: Path
+    found: Mapping[str, Mapping[str, Any]],
+    bad: Sequence[LeftOut],
+    threshold: float,
+    where: Path,
 ) -> str:
-    order = sorted(found, key=lambda name: -found[name].score)
+    order = sorted(found, key=lambda name: -found[name]["score"])
     told = [f"{name}: {_said(found[name], threshold)}" for name in order[:LISTED]]
     if len(order) > LISTED:
         told.append(f"… and {len(order) - LISTED} more")

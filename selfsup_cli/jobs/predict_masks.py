@@ -57,7 +57,7 @@ def predict_masks(
     MachineError.
     """
     folder = pictures or target.with_suffix("")
-    _make(folder, force=force)
+    _check(folder, force=force)
     hardware = choose(device)
     tune_allocator()
     facts = trained.facts
@@ -67,6 +67,7 @@ def predict_masks(
     network = trained.network.eval().to(hardware.device)
     with signals.catching() as stop, Progress(quiet=quiet) as progress:
         source = opened(path, loader_workers("auto" if workers is None else workers, 1), progress)
+        _make(folder)
         names = picture_names(source.ids)
         bad = [LeftOut(one.id, one.reason) for one in source.left_out]
         shares: dict[str, np.ndarray] = {}
@@ -111,7 +112,8 @@ def _color(values: Sequence[int]) -> Color:
     return red, green, blue
 
 
-def _make(folder: Path, *, force: bool) -> None:
+def _check(folder: Path, *, force: bool) -> None:
+    """Raise InputError where masks would come among other files, unless forced."""
     try:
         if folder.is_dir() and any(folder.iterdir()) and not force:
             raise InputError(
@@ -119,6 +121,12 @@ def _make(folder: Path, *, force: bool) -> None:
                 "--pictures DIR names another one",
                 kind="exists",
             )
+    except OSError as error:
+        raise InputError(f"the folder {folder}: {error.strerror}", kind="usage") from error
+
+
+def _make(folder: Path) -> None:
+    try:
         for name in (MASKS, OVERLAYS):
             (folder / name).mkdir(parents=True, exist_ok=True)
     except OSError as error:

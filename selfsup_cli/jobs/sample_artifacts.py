@@ -64,15 +64,22 @@ class Damager:
         """The centre of an image, as the network is tested."""
         return Crop((self.side, self.side), self.shorter)
 
-    def made(self, images: Tensor, rate: float, seed: int) -> Damaged:
-        """Images uint8 `[B, 3, S, S]`, damaged and repaired; the same are dropped at a higher rate
-        that are at a lower one, and more."""
-        device = next(self.method.parameters()).device
+    def kept(self, images: Tensor, rate: float, seed: int) -> Tensor:
+        """What is kept of the codes of images `[B, 3, S, S]`, bool `[B, 1, S/16, S/16]`: at a
+        higher rate the same are dropped that are at a lower one, and more."""
         cells = (images.shape[2] // 16, images.shape[3] // 16)
-        kept = draw_kept(len(images), cells, rate, generator(seed, "sample artifacts"))
-        g = generator(seed, "unused", device=str(device))
+        return draw_kept(len(images), cells, rate, generator(seed, "sample artifacts"))
+
+    def made(self, images: Tensor, kept: Tensor) -> Damaged:
+        """Images uint8 `[B, 3, S, S]`, damaged but for what is `kept`, and repaired."""
+        device = next(self.method.parameters()).device
+        g = generator(0, "unused", device=str(device))
         with torch.no_grad():
             return self.method.examples(images.to(device), g, kept.to(device))
+
+    def drawn(self, images: Tensor, rate: float, seed: int) -> Damaged:
+        """The same, what is kept being drawn from the `seed`."""
+        return self.made(images, self.kept(images, rate, seed))
 
 
 def artifacts(
@@ -215,7 +222,7 @@ def _draw(
     first, rates = damagers[0], _rates(preset, damagers[0])
     which = f"Images of {source.name} and what is dropped of them were chosen by seed {seed}."
     if len(damagers) == 1 and len(rates) == 1:
-        columns = cells(first.method, first.made(images, rates[0], seed))
+        columns = cells(first.method, first.drawn(images, rates[0], seed))
         rows = [
             drawing.Row(name, [(head, column[i]) for head, column in columns])
             for i, name in enumerate(names)
@@ -284,7 +291,7 @@ def _side_by_side(
     """Two rows for each image, with repair and without, and a column for each rate or run."""
     seed = preset.shown.seed
     shown = [
-        (f"θ = {rate:g}" if len(damagers) == 1 else one.run.name, one.made(images, rate, seed))
+        (f"θ = {rate:g}" if len(damagers) == 1 else one.run.name, one.drawn(images, rate, seed))
         for one in damagers
         for rate in _rates(preset, one)
     ]
@@ -328,11 +335,13 @@ def _score(
             scores: list[np.ndarray] = []
             damaged: list[np.ndarray] = []
             marked: list[np.ndarray] = []
+            # All at once: how many go through the networks together must not matter.
+            kept = one.kept(images, rate, derive(seed, "scored"))
             for start in range(0, len(images), settings.batch_size):
                 if stop:
                     raise stop.stopped("nothing")
-                batch = images[start : start + settings.batch_size]
-                made = one.made(batch, rate, derive(seed, "scored", start))
+                part = slice(start, start + settings.batch_size)
+                made = one.made(images[part], kept[part])
                 for found, where in (
                     (suspected(one.method, made.repaired), scores),
                     (suspected(one.method, made.replicas), marked),
@@ -340,7 +349,7 @@ def _score(
                     assert found is not None  # noqa: S101 (it locates)
                     where.append(found.flatten(1).double().cpu().numpy())
                 damaged.append((~made.kept).flatten(1).cpu().numpy())
-                counter(start + len(batch), len(images))
+                counter(min(part.stop, len(images)), len(images))
             found_ = Located(np.concatenate(scores), np.concatenate(damaged))
             if found_.damaged.all() or not found_.damaged.any():
                 text = f"θ = {rate:g}: too few images to measure how well the damage is found"
@@ -374,7 +383,8 @@ def _told(what: str, row: Measurement, intact: float) -> Finding:
     assert row.chance is not None  # noqa: S101 (see located)
     text += (
         f"damaged cells are found with an average precision of {row.value:.1f} %, chance "
-        f"{row.chance:.1f} %; of the cells of undamaged images {100 * intact:.1f} % are marked, too"
+        f"{row.chance:.1f} %; of the cells of undamaged images {100 * intact:.1f} % are marked "
+        "as well"
     )
     if at_chance(row) or row.value < row.chance:
         return Finding(text=f"{text}: it is not known where the damage is", verdict="unclear")

@@ -17,12 +17,11 @@ from selfsup_cli.evaluation import gan_store
 from selfsup_cli.evaluation.gan_pixels import rgb_bytes
 from selfsup_cli.jobs import gan_pictures, sample_points
 from selfsup_cli.jobs.common import Outcome
-from selfsup_cli.jobs.gan_drawing import Drawing, note
+from selfsup_cli.jobs.gan_drawing import FACTS, Drawing, note
 from selfsup_cli.jobs.generators import find_generators, weights_of
 from selfsup_cli.runs import atomic
 from selfsup_cli.visualization import gan_sheets
 
-FACTS = "samples.json"
 FOLDER = "dfgan-samples"
 IMAGES = "images"
 
@@ -76,8 +75,8 @@ def dfgan(resolved: Resolved, *, out: Path | None, quiet: bool = False) -> Outco
         )
         for kind in kinds:
             made[kind](drawing)
+    drawing.tell()
     drawing.facts["files"] = drawing.files
-    atomic.write_json(folder / FACTS, drawing.facts)
     text = "\n".join([*drawing.said, *(str(folder / name) for name in drawing.files)])
     return Outcome(text=text, data={"folder": str(folder), **drawing.facts})
 

@@ -272,6 +272,8 @@ def _conclude(
         "bit_depth": 8,
         "precision": "32",
     }
+    if work.preset.reference.images is not None:
+        base["real_seed"] = work.preset.reference.seed
     rows, findings, lines = [], [], []
     for judge, several in zip(judges, found, strict=True):
         protocol = {
@@ -325,11 +327,11 @@ def _headline(row: reports.Measurement, several: Sequence[Scores]) -> str:
     if len(several) > 1:
         steps = [str(scores.step) for scores in several]
         spread = (
-            f" ± {row.protocol['standard_deviation']:.2f} over {len(steps)} checkpoints "
+            f" ± {row.protocol['standard_deviation']:.3g} over {len(steps)} checkpoints "
             f"({steps[0]} to {steps[-1]})"
         )
     return (
-        f"{row.metric} of {row.subject}: {row.value:.2f}{spread}, {row.n} samples beside "
+        f"{row.metric} of {row.subject}: {row.value:.4g}{spread}, {row.n} samples beside "
         f"{row.protocol['real_images']} images of {row.dataset} ({row.split})"
     )
 

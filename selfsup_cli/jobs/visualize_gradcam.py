@@ -47,6 +47,7 @@ log = logging.getLogger("selfsup")
 
 _PICTURE = "gradcam.png"
 _TASK = "classify"
+_OTHERS = {"selfsup.segmenter": "segment", "selfsup.detector": "detect"}
 
 
 @dataclass
@@ -319,10 +320,17 @@ def _answering(reference: str) -> Answering:
 
 
 def _transferred(path: Path, name: str) -> Answering:
-    if _is_backbone(path):
+    kind = _format_of(path).partition("/")[0]
+    if kind == "selfsup.backbone":
         raise InputError(
             f"{path} holds a backbone, which answers nothing; give a run of 'selfsup transfer "
             f"{_TASK}' or of a pretraining on images",
+            kind="weights",
+        )
+    if kind in _OTHERS:
+        raise InputError(
+            f"{path} holds a network of 'selfsup transfer {_OTHERS[kind]}', which gives no class "
+            f"of an image; give a run of 'selfsup transfer {_TASK}' or of a pretraining on images",
             kind="weights",
         )
     trained = load_classifier(path)
@@ -344,12 +352,13 @@ def _transferred(path: Path, name: str) -> Answering:
     )
 
 
-def _is_backbone(path: Path) -> bool:
+def _format_of(path: Path) -> str:
+    """What the sidecar of weights says that they are; nothing where it cannot be read."""
     try:
         told = json.loads(sidecar_path(path).read_bytes())
     except (OSError, ValueError):
-        return False  # which is told where it is loaded
-    return isinstance(told, dict) and str(told.get("format")).startswith("selfsup.backbone/")
+        return ""  # which is told where it is loaded
+    return str(told.get("format")) if isinstance(told, dict) else ""
 
 
 def _unfit(summary: RunSummary) -> str | None:

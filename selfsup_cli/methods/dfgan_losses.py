@@ -230,7 +230,8 @@ def gradient_penalty(
     must judge each image by itself: no batch norm.
     """
     u = torch.rand(len(real), *[1] * (real.ndim - 1), generator=g, device=real.device)
-    mixed = torch.lerp(fake.detach(), real.detach(), u).requires_grad_()
+    # In mixed precision fake images have fewer bits than real ones.
+    mixed = torch.lerp(fake.detach().float(), real.detach().float(), u).requires_grad_()
     squares = squared_gradients(discriminator(mixed), mixed)
     # The root of a gradient that is exactly zero would have none of its own.
     return ((squares + 1e-12).sqrt() - 1).square().mean()

@@ -12,7 +12,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar, get_args
 
 import safetensors
 import safetensors.torch
@@ -187,8 +187,13 @@ def _read_sidecar(path: Path, model: type[S]) -> S:
             kind="weights",
         ) from error
     except ValidationError as error:
+        forms = [one["input"] for one in error.errors() if one["loc"] == ("format",)]
+        problem = problems_in(error)
+        if forms and str(forms[0]).startswith("selfsup."):
+            asked = get_args(model.model_fields["format"].annotation)[0]
+            problem = f"it is a {str(forms[0])[:40]}, where a {asked} is asked for"
         raise InputError(
-            f"{place} does not describe a network of selfsup: {problems_in(error)}", kind="weights"
+            f"{place} does not describe a network of selfsup that fits: {problem}", kind="weights"
         ) from error
     try:
         opened(json.loads(text), required=False)

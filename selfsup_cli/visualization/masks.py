@@ -78,7 +78,8 @@ def mask_sheet(
 ) -> None:
     """Write a PNG: of each row the image, then its masks over it; `columns` say what they are."""
     wide = [
-        min(2 * height, round(row.image.shape[2] * height / row.image.shape[1])) for row in rows
+        max(1, min(2 * height, round(row.image.shape[2] * height / row.image.shape[1])))
+        for row in rows
     ]
     each = max([*wide, height // 2])
     width = max(2 * MARGIN + len(columns) * (each + _SPACE) - _SPACE, 480)

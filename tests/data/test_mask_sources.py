@@ -246,6 +246,15 @@ def test_mistakes_are_named(what: str, tmp_path: Path) -> None:
         opened(root)
 
 
+def test_a_part_of_which_nothing_counts_is_refused(tmp_path: Path) -> None:
+    root = divided(tmp_path / "parts", NAMES, "{part}/{kind}")
+    for path in (root / "val/masks").iterdir():
+        write_mask(path, np.full((40, 48), 255, np.uint8), "L")
+    assert len(opened(root, "train")) == 4
+    with pytest.raises(InputError, match="no pixel of the 2 masks of the split test counts"):
+        opened(root, "test")
+
+
 def test_data_without_masks_is_refused(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     for data, said in (

@@ -89,7 +89,8 @@ def test_several_checkpoints_are_a_mean_with_its_deviation() -> None:
         row = measurement(several, which, protocol={"seed": 0}, **about)
         values = [scores.numbers[which].value for scores in several]
         assert row.value == pytest.approx(fmean(values))
-        assert row.protocol["standard_deviation"] == pytest.approx(stdev(values), abs=1e-4)
+        assert row.protocol["standard_deviation"] == pytest.approx(stdev(values), rel=1e-5)
+        assert row.protocol["values"] == pytest.approx(values, rel=1e-5)
         assert row.protocol["checkpoints"] == [0, 10, 20, 30, 40]
         assert row.interval is not None
         half = 2.7764 * stdev(values) / 5**0.5
@@ -98,6 +99,7 @@ def test_several_checkpoints_are_a_mean_with_its_deviation() -> None:
         assert (row.metric, row.n) == (number.name, 90)
     alone = measurement(several[:1], 0, protocol={"seed": 0}, **about)
     assert "standard_deviation" not in alone.protocol
+    assert alone.protocol["checkpoints"] == [0]
     assert alone.interval == several[0].numbers[0].interval
     assert Scores.model_validate_json(several[0].model_dump_json()) == several[0]
 

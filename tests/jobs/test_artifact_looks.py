@@ -86,15 +86,17 @@ def test_a_sample_shows_images_and_measures_where_damage_is_found() -> None:
     assert "damaged cells are found" in done.report.findings[0].text
     with Image.open(done.run_dir / "pictures/artifacts.png") as image:
         assert image.width > 7 * 32
-    again = sample("shown.count=2", run="again")
+    # The same is dropped, however many images go through the networks together.
+    again = sample("shown.count=2", "scored.batch_size=3", run="again")
     assert again.report is not None
-    assert again.report.measurements == done.report.measurements
+    for one, other in zip(done.report.measurements, again.report.measurements, strict=True):
+        assert other.value == pytest.approx(one.value, abs=1e-3)
 
 
 def test_the_columns_are_what_the_networks_make(runs: Path) -> None:
     damager = load_damager("mine")
     images = torch.randint(256, (3, 3, 32, 32), dtype=torch.uint8)
-    made = damager.made(images, 0.5, 0)
+    made = damager.drawn(images, 0.5, 0)
     found = dict(cells(damager.method, made))
     assert list(found) == [
         "original", "mask", "autoencoded", "without repair", "repaired", "without gating",
@@ -105,7 +107,7 @@ def test_the_columns_are_what_the_networks_make(runs: Path) -> None:
     assert torch.equal(found["mask"][kept], found["original"][kept])
     assert not torch.equal(found["without gating"], found["repaired"])
     # Where nothing is dropped nothing is repaired, but for what is not gated.
-    whole = damager.made(images, 1e-9, 0)
+    whole = damager.drawn(images, 1e-9, 0)
     untouched = dict(cells(damager.method, whole))
     assert bool(whole.kept.all())
     assert torch.allclose(untouched["repaired"], untouched["autoencoded"], atol=1e-5)
@@ -117,7 +119,7 @@ def test_more_is_dropped_at_a_higher_rate() -> None:
     images = torch.zeros(6, 3, 64, 64, dtype=torch.uint8)
     with pytest.raises(ValueError, match="fully connected"):
         suspected(damager.method, to_unit(images))
-    kept = [damager.made(images[..., :32, :32], rate, 3).kept for rate in (0.2, 0.5, 0.8)]
+    kept = [damager.drawn(images[..., :32, :32], rate, 3).kept for rate in (0.2, 0.5, 0.8)]
     for few, more in pairwise(kept):
         assert bool((~few <= ~more).all())
 
@@ -218,6 +220,15 @@ def test_squares_cover_an_image_and_what_they_say_is_averaged() -> None:
     assert told.score == pytest.approx(np.mean(shares), abs=1e-5)
     other = predict_artifacts.look(method, image, (64, 80), replicate=True)
     assert not np.allclose(other.likely, told.likely)
+
+
+def test_what_looks_worst_is_pointed_at_in_its_middle() -> None:
+    likely = np.zeros((64, 96), np.float32)
+    likely[16:32, 48:64] = 0.7
+    found = predict_artifacts.Suspected(0.5, likely, (128, 192))
+    assert found.worst == (2 * 24 + 1, 2 * 56 + 1)
+    likely[0:16, 0:16] = 0.8
+    assert predict_artifacts.Suspected(0.5, likely, (64, 96)).worst == (8, 8)
 
 
 @pytest.mark.parametrize(

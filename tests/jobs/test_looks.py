@@ -26,6 +26,7 @@ from selfsup_cli.jobs import (
 from selfsup_cli.jobs.common import Outcome
 from selfsup_cli.models import build, load_backbone, save_backbone
 from selfsup_cli.models.classifier import Classifier, HeadSpec, Trained, save_classifier
+from selfsup_cli.models.weights import sidecar_path
 from selfsup_cli.runs.run import Run
 from selfsup_cli.transforms.images import center_crop, to_unit
 
@@ -214,6 +215,18 @@ def test_mistakes_are_told_in_a_sentence(
     with pytest.raises(InputError, match=said):
         do(job, subject, *sets, out=tmp_path / "a.png")
     assert not (tmp_path / "a.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("form", "said"),
+    [("segmenter", "transfer segment', which gives no class"), ("backbone", "answers nothing")],
+)
+def test_weights_that_give_no_class_have_no_evidence(form: str, said: str, tmp_path: Path) -> None:
+    weights = tmp_path / "other.safetensors"
+    weights.touch()
+    sidecar_path(weights).write_text(json.dumps({"format": f"selfsup.{form}/1"}))
+    with pytest.raises(InputError, match=said):
+        do("gradcam", weights, out=tmp_path / "a.png")
 
 
 def test_networks_of_videos_have_filters_over_time_and_no_patches(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -107,8 +108,9 @@ def test_which_generator_is_meant(sample: Callable[..., Outcome], tmp_path: Path
 def test_every_picture_is_made(sample: Callable[..., Outcome], tmp_path: Path) -> None:
     image_run()
     outcome = sample(
-        show__kinds="grid,checkpoints,animation,interpolations,neighbours,noise",
+        show__kinds="grid,checkpoints,animation,interpolations,neighbours,noise,images",
         show__rows="2", samples__count="4", near__checked="8", near__by="pixels",
+        show__format="h5",
     )  # fmt: skip
     names = ["grid", "checkpoints", "interpolations", "neighbours", "noise", "noise-steps"]
     for name in names:
@@ -120,6 +122,8 @@ def test_every_picture_is_made(sample: Callable[..., Outcome], tmp_path: Path) -
     assert nearest["samples"] == 8
     assert nearest["samples_median"] > nearest["heldout_median"] > 0
     assert "held out" in outcome.text
+    with h5py.File(tmp_path / "out" / "samples.h5") as file:
+        assert (file["x"].shape[0], file.attrs["step"]) == (4, 30)
 
 
 def test_what_was_made_before_is_replaced_and_nothing_else(
@@ -177,7 +181,9 @@ def test_mistakes_are_told(sample: Callable[..., Outcome], tmp_path: Path) -> No
     with pytest.raises(InputError, match="a batch of one"):
         sample(samples__batch="1")
     with pytest.raises(InputError, match="was trained without noise"):
-        sample("noise", show__kinds="noise")
+        sample("noise", show__kinds="grid,noise")
+    sample("noise", show__kinds="images", samples__count="1")  # what failed is in nobody's way
+    assert names_in(tmp_path / "noise") == ["images", "samples.json"]
     with pytest.raises(InputError, match="give the name of a folder"):
         sample("grid.png")
     with pytest.raises(InputError, match="there is no folder"):

@@ -20,7 +20,7 @@ from sklearn.metrics import jaccard_score
 from selfsup_cli.__main__ import main
 from selfsup_cli.config.presets import resolve
 from selfsup_cli.data.masks import voc_palette
-from selfsup_cli.errors import Stopped
+from selfsup_cli.errors import InputError, Stopped
 from selfsup_cli.evaluation.segment import Segment
 from selfsup_cli.jobs.predict import predict
 from selfsup_cli.jobs.transfer import transfer
@@ -166,6 +166,9 @@ def test_predict_writes_masks_and_overlays(
     folders(mine, ["a", "b"])
     (mine / "images/broken.jpg").write_bytes(b"\xff\xd8\xff nothing")
     target = tmp_path / "out.json"
+    with pytest.raises(InputError):
+        predict(str(tmp_path / "nowhere"), str(trained), out=target, quiet=True)
+    assert not target.with_suffix("").exists()
     outcome = predict(str(mine / "images"), str(trained), out=target, quiet=True)
     said = json.loads(target.read_text())
     assert said["classes"] == ["class 0", "class 1", "class 2"]

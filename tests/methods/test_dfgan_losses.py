@@ -358,6 +358,14 @@ def test_gradient_penalty_against_its_formula() -> None:
     torch.testing.assert_close(judge.a.grad, by_a)
 
 
+def test_gradient_penalty_in_mixed_precision() -> None:
+    judge = PointDiscriminator(gen())
+    real, fake = randn(8, 2), randn(8, 2, seed=1)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = gradient_penalty(judge, real, fake.bfloat16(), gen(4))
+    torch.testing.assert_close(found, gradient_penalty(judge, real, fake, gen(4)), rtol=0.1, atol=0)
+
+
 def test_gradient_penalty_of_a_flat_discriminator_is_one() -> None:
     judge = Paraboloid(0.0)
     found = gradient_penalty(judge, randn(4, 2), randn(4, 2, seed=1), gen())

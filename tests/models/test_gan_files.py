@@ -140,7 +140,7 @@ def test_mistakes_are_told(tmp_path: Path) -> None:
         load_generator(path)
     backbone = tmp_path / "backbone.safetensors"
     save_backbone(backbone, build("alexnet", width=0.0625), {})
-    with pytest.raises(InputError, match="does not describe a network of selfsup"):
+    with pytest.raises(InputError, match=r"a selfsup.backbone/1, where a selfsup.generator/1 is"):
         load_generator(backbone)
     pickle = tmp_path / "model.pth"
     pickle.write_bytes(b"PK\x03\x04....")

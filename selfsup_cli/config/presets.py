@@ -121,8 +121,8 @@ def default_preset(
 
     For pretraining METHOD/ARCH-DATA, METHOD/DATA, METHOD/ARCH, METHOD/base, where DATA is the name
     of a registered dataset; for all other jobs JOB/DATA, JOB/base, and where JOB is a word under
-    another (transfer/action) its last word; last JOB/temporal-DATA, JOB/temporal. The first that exists.
-    Raises InputError if there is none.
+    another (transfer/action) its last word; last JOB/temporal-DATA, JOB/temporal. The first that
+    exists. Raises InputError if there is none.
     """
     env = os.environ if env is None else env
     options = options or {}

@@ -105,7 +105,7 @@ class Replication(Model):
     weight_decay: float = field(5e-5, "Its weight decay.", ge=0)
     error_weight: float = field(30.0, "Weight of its squared error beside weight decay.", gt=0)
     max_error: float = field(
-        0.03,
+        0.06,
         "Mean squared error, of values in [-1, 1], above which it is too poor to serve: what the "
         "discriminator is shown as real would show little.",
         flag="--max-error",

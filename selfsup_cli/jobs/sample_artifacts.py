@@ -290,9 +290,10 @@ def _side_by_side(
 ) -> list[drawing.Row]:
     """Two rows for each image, with repair and without, and a column for each rate or run."""
     seed = preset.shown.seed
+    heads = _heads([one.run.name for one in damagers])
     shown = [
-        (f"θ = {rate:g}" if len(damagers) == 1 else one.run.name, one.drawn(images, rate, seed))
-        for one in damagers
+        (f"θ = {rate:g}" if len(damagers) == 1 else head, one.drawn(images, rate, seed))
+        for head, one in zip(heads, damagers, strict=True)
         for rate in _rates(preset, one)
     ]
     rows = []
@@ -306,6 +307,16 @@ def _side_by_side(
             told = "repaired" if said == "repaired" else "without repair"
             rows.append(drawing.Row(f"{told} · {name}", columns))
     return rows
+
+
+def _heads(names: Sequence[str]) -> list[str]:
+    """Names of runs without the parts, up to a dot, in which all of them begin alike: the runs of
+    an experiment bear its name."""
+    parts = [name.split(".") for name in names]
+    same = 0
+    while all(len(one) > same + 1 and one[same] == parts[0][same] for one in parts):
+        same += 1
+    return [".".join(one[same:]) for one in parts]
 
 
 # Localisation

@@ -20,7 +20,8 @@ from selfsup_cli.transforms.damage import upsample
 _OUTRIGHT, _LOST = 0.99, 0.55
 # Of the way from chance to perfect, what counts as knowing where the damage is.
 _FINDS = 0.1
-_REPLICATES = 0.01
+# Mean squared errors below which replicas are good, and above which they lack detail.
+_REPLICATES, _BLURS = 0.01, 0.03
 # Values in [-1, 1] span 2.
 _PEAK = 4.0
 
@@ -98,6 +99,11 @@ def _autoencoder(value: float, preset: PretrainArtifacts) -> tuple[Verdict, str]
     most = preset.autoencoder.max_error
     if value > most:
         return "bad", f"{said}, more than the {most:g} up to which it serves"
+    if value > _BLURS:
+        return "unclear", (
+            f"{said}: replicas are blurred, and so is what the discriminator learns; train it "
+            "longer (--autoencoder-epochs)"
+        )
     return ("good" if value <= _REPLICATES else "note"), said
 
 

@@ -100,6 +100,11 @@ def jobs(monkeypatch: pytest.MonkeyPatch) -> FakeJobs:
         ("probe_tiles", "probe_tiles"),
         ("visualize", "pretext"),
         ("visualize_guided", "guided_backprop"),
+        ("visualize_filters", "filters"),
+        ("visualize_activations", "activations"),
+        ("visualize_gradcam", "gradcam"),
+        ("visualize_neighbours", "neighbours"),
+        ("sample_artifacts", "artifacts"),
     ):
         module = ModuleType(f"selfsup_cli.jobs.{name}")
         setattr(module, function, fake.job(name))

@@ -225,7 +225,9 @@ class Generator:
 
     def command(self) -> Mistake | None:
         """A command that there is not."""
-        node = self.draw.choice([node for node in NODES if node.commands])
+        # What is no command of `predict` is data to be labelled.
+        groups = [node for node in NODES if node.commands and tuple(node.path) != ("predict",)]
+        node = self.draw.choice(groups)
         names = [name for name, _ in node.commands]
         word = self.draw.choice((self.typo(self.draw.choice(names)), *self.junk()))
         if word in names or word.startswith("-"):

@@ -42,7 +42,7 @@ HOSTILE = (
 )
 RUNS = ("first", "second", "a@b")
 
-LAYERS = {"conv1", "conv2", "conv3", "conv4", "conv5"}
+LAYERS = {f"conv{i}" for i in range(1, 10)}
 FILES_HERE = {"clips", "mine.yaml", "runs"}
 # What is typed, and what must be offered: exactly this.
 CASES: dict[str, set[str]] = {

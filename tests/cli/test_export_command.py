@@ -224,7 +224,7 @@ def test_a_missing_extra_is_the_machines_fault(
             "resnet34, resnet50; export it as safetensors, onnx or program",
         ),
         ("safetensors --from torn.safetensors", "torn.safetensors is not a safetensors file"),
-        ("embeddings --data motion --layer conv6", "unknown layer 'conv6'"),
+        ("embeddings --data motion --layer conv10", "unknown layer 'conv10'"),
         ("embeddings --data motion --part some", "--part"),
     ],
 )

@@ -134,7 +134,7 @@ def test_all_problems_of_a_preset_are_told_at_once(
     preset = tmp_path / "mine.yaml"
     preset.write_text(
         "version: 1\nmethod: temporal\nextends: temporal/base\n"
-        "data:\n  sourc: motion\noptim:\n  lr: -1\n  name: adamm\n"
+        "data:\n  sourc: motion\noptim:\n  lr: -1\n  name: adamww\n"
     )
     told = selfsup("pretrain", "temporal", "--preset", str(preset), "--epochs", "none", "--json")
     assert told.status == 2

@@ -16,10 +16,11 @@ from selfsup_cli.config.schema import schema, schema_text
 VALIDATORS = (jsonschema.Draft7Validator, jsonschema.Draft202012Validator)
 
 
-@pytest.fixture(params=VALIDATORS, ids=["draft-07", "2020-12"])
+@pytest.fixture(scope="module", params=VALIDATORS, ids=["draft-07", "2020-12"])
 def validator(request: pytest.FixtureRequest) -> Any:
-    request.param.check_schema(schema() | {"$schema": request.param.META_SCHEMA["$schema"]})
-    return request.param(schema())
+    rules = schema()
+    request.param.check_schema(rules | {"$schema": request.param.META_SCHEMA["$schema"]})
+    return request.param(rules)
 
 
 def test_the_committed_schema_is_the_generated_one() -> None:

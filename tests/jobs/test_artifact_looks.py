@@ -247,3 +247,11 @@ def test_mistakes_of_predictions(
     monkeypatch.chdir(photos.parent)
     with pytest.raises(InputError, match=said):
         predict_artifacts.artifacts(str(photos), subject, quiet=True, **settings)
+
+
+def test_runs_of_an_experiment_are_told_apart_by_what_differs_in_their_names() -> None:
+    from selfsup_cli.jobs.sample_artifacts import _heads
+
+    names = [f"table-3.1.smoke.{row}.pretrain" for row in ("theta-0.1", "theta-0.3", "local")]
+    assert _heads(names) == ["theta-0.1.pretrain", "theta-0.3.pretrain", "local.pretrain"]
+    assert _heads(["a", "a.b"]) == ["a", "a.b"]

@@ -308,6 +308,8 @@ def test_average_precision_of_everything_and_nothing() -> None:
     ("others_real", 0.1, "images", "bad", "gives itself away"),
     ("others_real", 0.1, "replicas", "note", "as they are, not replicated"),
     ("autoencoder_error", 5.0, "replicas", "bad", "more than the 4 up to which it serves"),
+    ("autoencoder_error", 0.04, "replicas", "unclear", "replicas are blurred"),
+    ("autoencoder_error", 0.02, "replicas", "note", "PSNR 23.0 dB"),
     ("autoencoder_error", 0.004, "replicas", "good", "(PSNR 30.0 dB)"),
 ])  # fmt: skip
 def test_what_is_said_of_it(name: str, value: float, real: str, verdict: str, said: str) -> None:

@@ -72,7 +72,7 @@ def test_the_report_judges_the_game_and_shows_it(uninterrupted: Path) -> None:
 
 
 def test_killed_in_either_stage_it_ends_the_same(uninterrupted: Path, tmp_path: Path) -> None:
-    kills = ("2:update", "9:checkpoint")
+    kills = ("2:update", f"{TURN}:checkpoint", "9:update")
     run_script(METHOD, "killed", "0", *kills, runs=tmp_path)
     killed = tmp_path / "killed"
     for name in ("metrics.jsonl", "backbone.safetensors", "method.safetensors"):

@@ -5,6 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import logging
+import shutil
+import tempfile
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,9 +27,9 @@ from selfsup_cli.engine.progress import Progress
 from selfsup_cli.errors import BadMediaError, InputError
 from selfsup_cli.evaluation.reading import Unreadable, read_items
 from selfsup_cli.jobs.common import Outcome
+from selfsup_cli.jobs.damager import load_damager
 from selfsup_cli.jobs.predict_images import opened
 from selfsup_cli.jobs.predicted import LISTED, make_folder, picture_names, target
-from selfsup_cli.jobs.sample_artifacts import load_damager
 from selfsup_cli.methods.artifacts import Artifacts
 from selfsup_cli.methods.artifacts_losses import CORRUPT
 from selfsup_cli.models.alexnet_artifacts import Verdicts
@@ -126,7 +129,7 @@ def artifacts(
         names = picture_names(source.ids)
         counter = progress.counting("images")
         found: dict[str, dict[str, Any]] = {}
-        kept: dict[str, np.ndarray] = {}
+        kept = None if maps is None else _Maps(maps)
         for item in read_items(files, source, range(len(source)), loaders, note):
             if stop:
                 raise stop.stopped("nothing")
@@ -144,12 +147,12 @@ def artifacts(
                 suspicion.sheet(
                     pictures / names[item.position], shown, likely, name=name, said=said
                 )
-            if maps is not None:
-                kept[name] = one.likely.astype(np.float16)
+            if kept is not None:
+                kept.add(name, one.likely)
             counter(item.position + 1, len(source))
         atomic.write_text(wanted, _table(found, bad))
-        if maps is not None:
-            atomic.write_bytes(maps, _packed(kept, maps.suffix.lower()))
+        if kept is not None:
+            kept.save()
     return Outcome(
         text=_told(found, bad, threshold, wanted),
         data={
@@ -280,16 +283,50 @@ def _told(
     return "\n".join([*told, str(where)])
 
 
-def _packed(maps: dict[str, np.ndarray], kind: str) -> bytes:
-    """Maps by the ids of their images, as the bytes of a file."""
-    buffer = io.BytesIO()
-    if kind == ".npz":
-        arrays: dict[str, Any] = {"ids": np.array(list(maps), dtype=np.str_)}
-        arrays |= {f"map_{number:06d}": one for number, one in enumerate(maps.values())}
-        np.savez_compressed(buffer, **arrays)
-    else:
-        with h5py.File(buffer, "w") as file:
-            file.create_dataset("ids", data=[name.encode() for name in maps])
-            for number, one in enumerate(maps.values()):
-                file.create_dataset(f"maps/{number:06d}", data=one, compression="gzip")
-    return buffer.getvalue()
+class _Maps:
+    """Maps by the ids of their images, gathered in a file without a name: there may be many."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._ids: list[str] = []
+        try:
+            self._file = tempfile.TemporaryFile(dir=path.parent)  # noqa: SIM115 (until it is saved)
+        except OSError as error:
+            raise atomic.cannot_write(path, error) from error
+        self._open: zipfile.ZipFile | h5py.File
+        if path.suffix.lower() == ".npz":
+            self._open = zipfile.ZipFile(self._file, "w", zipfile.ZIP_DEFLATED)
+        else:
+            self._open = h5py.File(self._file, "w")
+
+    def add(self, name: str, likely: np.ndarray) -> None:
+        """Keep the map of an image, float16. Raises MachineError where the disk takes no more."""
+        number = f"{len(self._ids):06d}"
+        self._ids.append(name)
+        half = likely.astype(np.float16)
+        try:
+            if isinstance(self._open, zipfile.ZipFile):
+                self._member(self._open, f"map_{number}", half)
+            else:
+                self._open.create_dataset(f"maps/{number}", data=half, compression="gzip")
+        except OSError as error:
+            raise atomic.cannot_write(self._path, error) from error
+
+    def save(self) -> None:
+        """Write the file. Raises MachineError and InputError."""
+        try:
+            if isinstance(self._open, zipfile.ZipFile):
+                self._member(self._open, "ids", np.array(self._ids, dtype=np.str_))
+            else:
+                self._open.create_dataset("ids", data=[name.encode() for name in self._ids])
+            self._open.close()
+        except OSError as error:
+            raise atomic.cannot_write(self._path, error) from error
+        self._file.seek(0)
+        with atomic.writing(self._path) as file:
+            shutil.copyfileobj(self._file, file, 1 << 20)
+
+    @staticmethod
+    def _member(archive: zipfile.ZipFile, name: str, array: np.ndarray) -> None:
+        with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+            np.lib.format.write_array(file, array, allow_pickle=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import time
 from collections.abc import Callable, Sequence
@@ -245,6 +246,8 @@ def _fit(
             return {}
         found = task.ask(heldout.source, hardware, workers=_workers(preset), quick=True)
         name, share = task.grade(found)
+        if math.isnan(share):  # so few images may hold nothing that counts
+            return {}
         told = name.replace("_", " ")
         progress.update(f"epoch {epoch}: {told} {100 * share:.1f}% (quick)", force=True)
         return {name: share}

@@ -18,8 +18,9 @@ from selfsup_cli.config.presets import resolve
 from selfsup_cli.errors import InputError
 from selfsup_cli.jobs import predict_artifacts, sample_artifacts, visualize_gradcam
 from selfsup_cli.jobs.common import Outcome
+from selfsup_cli.jobs.damager import load_damager, suspected
 from selfsup_cli.jobs.pretrain import pretrain
-from selfsup_cli.jobs.sample_artifacts import cells, load_damager, suspected
+from selfsup_cli.jobs.sample_artifacts import cells
 from selfsup_cli.runs.run import Run
 from selfsup_cli.transforms.images import to_unit
 from selfsup_cli.visualization import curves

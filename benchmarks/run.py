@@ -22,7 +22,7 @@ HERE = Path(__file__).parent
 NAMES = (
     "decoding", "exact_frames", "loading", "packs", "search", "steps", "saving", "resuming",
     "startup", "transferring", "images", "warping", "image_steps", "activations", "artifact_steps",
-    "gan_steps", "segmenting", "generating", "detecting",
+    "gan_steps", "segmenting", "generating", "detecting", "posing",
 )  # fmt: skip
 HEAD = ("what", "against", "figure", "goal", "met")
 

@@ -75,6 +75,9 @@ class Root(LazyGroup):
             "Find nearest neighbours, and how often they share the class.",
             _loader("evaluate", "retrieve"),
         ),
+        "sync": Entry(
+            "Find by how much cameras of the same event are apart in time.", _loader("sync")
+        ),
         "score": Entry(
             "How near a generator's samples come to real images: FID and others.", _loader("score")
         ),

@@ -87,6 +87,7 @@ KINDS: dict[str, Callable[[], Iterable[str]]] = {
     "layers": registry.all_layers,
     "datasets": lambda: registry.datasets("video"),
     "image-datasets": lambda: registry.datasets("image"),
+    "view-datasets": lambda: registry.datasets("view"),
     "all-datasets": lambda: registry.DATASETS,
     "presets": lambda: _presets(registry.JOB_NAMES),
     "experiments": _experiments,

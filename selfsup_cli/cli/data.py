@@ -105,6 +105,24 @@ def _check(
             show_default=False,
         ),
     ] = None,
+    views: Annotated[
+        bool | None,
+        typer.Option(
+            "--views/--no-views",
+            help="Take DATA for recordings of the same moments by several cameras, or not. "
+            "[default: as its files are named]",
+            show_default=False,
+        ),
+    ] = None,
+    pictures: Annotated[
+        str | None,
+        typer.Option(
+            "--pictures",
+            metavar="DIR",
+            help="Where pictures of several cameras go. [default: check-NAME in this folder]",
+            show_default=False,
+        ),
+    ] = None,
     workers: Workers = None,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -115,6 +133,9 @@ def _check(
     Unusual files (portrait, very short, grey, with sound, …) are sound: jobs take them as they are.
     Bad ones are written to quarantine.jsonl, which --quarantine of any job leaves out. Files with
     the same content are named, also those that train and test have in common.
+
+    Of recordings by several cameras it is told what each camera has when, whether they run in step,
+    and whether joints and calibration fit, with pictures.
     """
     if not 0 < test_share < 1:
         raise InputError(f"--test-share must lie between 0 and 1; got {test_share}", kind="usage")
@@ -123,7 +144,17 @@ def _check(
         fields["split"] = split
     verbosity = -1 if quiet else int(verbose)
     path = None if out is None else Path(out).expanduser()
-    return lambda: _do_check(data, fields, path, workers, verbosity, as_json)
+    if views and out is not None:
+        raise InputError("--out is for files, and --views looks at recordings", kind="usage")
+    if views is False and pictures is not None:
+        raise InputError("--pictures are of several cameras: leave out --no-views", kind="usage")
+    folder = None if pictures is None else Path(pictures).expanduser()
+    several = True if pictures is not None else False if out is not None else views
+    return lambda: (
+        _do_check_views(data, root, folder, verbosity, as_json)
+        if (_are_views(data) if several is None else several)
+        else _do_check(data, fields, path, workers, verbosity, as_json)
+    )
 
 
 @app.command("pack")
@@ -213,6 +244,28 @@ def _processes(asked: int | None) -> int | None:
     """What was asked for, by the option or by $SELFSUP_WORKERS (whose mistakes jobs tell of)."""
     said = os.environ.get("SELFSUP_WORKERS", "")
     return int(said) if asked is None and said.isdecimal() else asked
+
+
+def _are_views(name: str) -> bool:
+    """Whether data that nobody called so looks like recordings by several cameras."""
+    with contextlib.redirect_stdout(sys.stderr):
+        from selfsup_cli.data.multiview_layouts import is_multiview
+
+        return is_multiview(name)
+
+
+def _do_check_views(
+    name: str, root: str | None, pictures: Path | None, verbosity: int, as_json: bool
+) -> None:
+    work.listen(verbosity)
+    with contextlib.redirect_stdout(sys.stderr):
+        from selfsup_cli.jobs.check_views import check
+
+        outcome = check(name, root=root, folder=pictures, quiet=verbosity < 0)
+    if as_json:
+        document.success(outcome.data)
+    else:
+        console.emit(console.plain(outcome.text, lines=True))
 
 
 def _do_check(

@@ -23,6 +23,13 @@ ABOUT = (
 )
 
 
+POSES = (
+    "Estimate 3D poses with a network of 'selfsup transfer pose': 17 joints in mm from the pelvis, "
+    "for each picture.\n\nDATA is a video or image, or a folder of them, that show one person. "
+    "Files that cannot be read are named, counted and left out."
+)
+
+
 SPOTTED = (
     "Say of images what looks damaged to a network of 'selfsup pretrain artifacts'.\n\nDATA is an "
     "image, a folder of them, a CSV file or a registered dataset. Files that cannot be read are "
@@ -32,7 +39,9 @@ SPOTTED = (
 
 def load() -> Any:
     """The group; what is no command of it is the DATA of the first one."""
-    return group(Predict, "predict", "Label videos or images, or mark what looks damaged.")
+    return group(
+        Predict, "predict", "Label videos or images, mark what looks damaged, or estimate poses."
+    )
 
 
 def _labels() -> Any:
@@ -41,6 +50,10 @@ def _labels() -> Any:
 
 def _artifacts() -> Any:
     return command(_parse_artifacts, "artifacts", SPOTTED)
+
+
+def _pose() -> Any:
+    return command(_parse_pose, "pose", POSES)
 
 
 def _option(flag: str, metavar: str | None, help_: str, **rules: Any) -> Any:
@@ -202,6 +215,66 @@ def _parse_artifacts(
     return start
 
 
+def _parse_pose(
+    path: Annotated[str, typer.Argument(metavar="DATA", help="What to look at.")],
+    subject: Annotated[
+        str,
+        _option(
+            "--from",
+            "RUN",
+            "Run of 'selfsup transfer pose', or its model.safetensors; latest is the newest "
+            "finished one. [default: latest]",
+        ),
+    ] = "latest",
+    out: Annotated[
+        str, _option("--out", "FILE", "Where poses go: .csv or .h5. [default: poses.csv here]")
+    ] = "poses.csv",
+    pictures: Annotated[
+        str | None, _option("--pictures", "DIR", "Also draw some with their poses, here.")
+    ] = None,
+    camera: Annotated[
+        Literal["fixed", "moving"] | None,
+        _option(
+            "--camera",
+            "fixed|moving",
+            "By a fixed camera the person is what stands out from the empty scene; otherwise they "
+            "are in the middle of each image. [default: fixed for videos, moving for images]",
+        ),
+    ] = None,
+    device: Annotated[
+        str, _option("--device", "DEVICE", "Device: auto, cpu, cuda or cuda:N. [default: auto]")
+    ] = "auto",
+    force: Annotated[bool, _option("--force", None, "Replace a file that exists.")] = False,
+    as_json: Annotated[
+        bool, _option("--json", None, "Print the result as one JSON document.")
+    ] = False,
+    quiet: Annotated[
+        bool, _option("--quiet,-q", None, "Only results, warnings and errors.")
+    ] = False,
+    verbose: Annotated[
+        bool, _option("--verbose,-v", None, "Say also what was decided and why.")
+    ] = False,
+) -> Action:
+    def start() -> None:
+        work.listen(-1 if quiet else int(verbose))
+        with contextlib.redirect_stdout(sys.stderr):
+            from selfsup_cli.jobs.predict_pose import predict_pose
+
+            outcome = predict_pose(
+                path,
+                subject,
+                out=Path(out).expanduser(),
+                pictures=None if pictures is None else Path(pictures).expanduser(),
+                camera=camera,
+                device=device,
+                force=force,
+                quiet=quiet,
+            )
+        _show(outcome, as_json=as_json)
+
+    return start
+
+
 def _show(outcome: Any, *, as_json: bool) -> None:
     if as_json:
         document.success(outcome.data)
@@ -218,6 +291,7 @@ class Predict(LazyGroup):
     entries: ClassVar[Mapping[str, Entry]] = {
         "labels": Entry("Label videos or images with a transferred network.", _labels),
         "artifacts": Entry("Mark what of images looks damaged.", _artifacts),
+        "pose": Entry("Estimate where the joints of a person are in space.", _pose),
     }
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:

@@ -47,7 +47,7 @@ def _parse(
         typer.Option(
             "--rows",
             metavar="GLOB,…",
-            help="Run these rows only. [default: all]",
+            help="Run these rows only, or all but those with a ! in front. [default: all]",
             show_default=False,
         ),
     ] = None,
@@ -67,6 +67,15 @@ def _parse(
             "--data-root",
             metavar="FOLDER",
             help="Folder that holds the datasets, each under its name, instead of $SELFSUP_DATA.",
+            show_default=False,
+        ),
+    ] = None,
+    inception: Annotated[
+        str | None,
+        typer.Option(
+            "--inception",
+            metavar="FILE",
+            help="Weights of the Inception network of 2015, for FID at the scale paper.",
             show_default=False,
         ),
     ] = None,
@@ -116,7 +125,7 @@ def _parse(
     settings: dict[str, Any] = {
         "scale": scale,
         "rows": [part for text in rows or [] for part in text.split(",") if part],
-        "given": (data, root),
+        "given": (data, root, inception),
     }
     if name is None:
         return lambda: _list_all(call)
@@ -207,5 +216,4 @@ def _list_stages(call: work.Call, name: str, settings: Mapping[str, Any]) -> Non
 def _given(settings: Mapping[str, Any]) -> dict[str, Any]:
     from selfsup_cli.jobs.reproduce_plan import Given
 
-    data, root = settings["given"]
-    return {**settings, "given": Given(data, root)}
+    return {**settings, "given": Given(*settings["given"])}

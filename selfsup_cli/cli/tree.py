@@ -75,6 +75,7 @@ REGISTRIES = {
     "transformations": Value(names="transformations", many=True),
     "datasets": Value(names="datasets", files=True),
     "image-datasets": Value(names="image-datasets", files=True),
+    "view-datasets": Value(names="view-datasets", files=True),
     "all-datasets": Value(names="all-datasets", files=True),
     "freezes": Value(words=FREEZES, names="layers"),
     "runs": Value(words=("latest",), names="runs", files=True),
@@ -182,7 +183,7 @@ def _value(parameter: Any, path: tuple[str, ...]) -> Value:
 
 def _jobs(path: tuple[str, ...]) -> tuple[str, ...]:
     """The jobs of a command; two of one that is about videos or images."""
-    known = ("/".join(path), f"pretrain/{path[-1]}" if path else "")
+    known = ("/".join(path), "-".join(path), f"pretrain/{path[-1]}" if path else "", *path[:1])
     job = next((job for job in known if job in JOBS), None)
     return () if job is None else jobs_of(job)
 

@@ -150,11 +150,15 @@ class Optim(Model):
         (0.9, 0.99), "Decay of the running means of adamw and adam."
     )
     eps: float = field(1e-8, "What adamw and adam add to the root of the second mean.", gt=0)
-    momentum: float = field(0.9, "Nesterov momentum of SGD.", ge=0, lt=1)
+    momentum: float = field(0.9, "Momentum of SGD.", ge=0, lt=1)
+    nesterov: bool = field(True, "Whether that is Nesterov's.")
     decay_all: bool = field(False, "Decay biases and normalisation parameters too.")
-    schedule: Literal["cosine", "linear", "constant"] = field(
-        "cosine", "How the learning rate falls.", flag="--schedule"
+    schedule: Literal["cosine", "linear", "staircase", "constant"] = field(
+        "cosine",
+        "How the learning rate falls; staircase multiplies it by `each_epoch` after every epoch.",
+        flag="--schedule",
     )
+    each_epoch: float = field(0.95, "That factor.", gt=0, le=1)
     final_factor: float = field(
         1e-3, "Share of the learning rate left where it has fallen.", ge=0, le=1
     )

@@ -7,7 +7,7 @@ data it all runs, findings what the thesis saw in its numbers. Nothing of it is 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Annotated, Any, Literal, get_args
 
 from annotated_types import Gt
@@ -37,11 +37,19 @@ class Measured(Model):
     """Which number of a stage's report is meant; what is not said may be anything."""
 
     task: str = field(..., "Task of the measurement.")
-    metric: str = field(..., "Metric of the measurement.")
+    metric: str | None = field(
+        None, "Metric of the measurement; without one, its name says which number is meant."
+    )
     name: str | None = field(None, "Name of the measurement.")
     layer: str | None = field(None, "Layer that was measured.")
     subject: str | None = field(None, "Whose features: learned, random weights …")
     control: str | None = field(None, "What was destroyed in the input; nothing by default.")
+
+    @model_validator(mode="after")
+    def _one_number(self) -> Measured:
+        if self.metric is None and self.name is None:
+            raise ValueError("a number is known by its metric or its name: give one of them")
+        return self
 
 
 class Printed(Model):
@@ -49,7 +57,10 @@ class Printed(Model):
 
     task: str = field(..., "Task of the printed numbers.")
     metric: str = field(..., "Their metric.")
-    dataset: str = field(..., "Where they were measured, by its registered name.")
+    dataset: str | None = field(
+        None,
+        "Where they were measured, by its registered name; without one, what the rows say.",
+    )
     layer: str | None = field(None, "Of which layer they are, where they are printed for several.")
 
 
@@ -62,6 +73,14 @@ class Column(Model):
     measured: Measured = field(..., "Which number of that report.")
     printed: Printed | None = field(None, "Where the thesis' numbers are kept.")
     better: Literal["higher", "lower"] = field("higher", "Which of two numbers is the better one.")
+    along: str | None = field(
+        None,
+        "Read the number off the report's curves of it over this, at the farthest place that all "
+        "rows reach, and draw them: `training time, s`.",
+    )
+    scales: list[ScaleName] = field(
+        list(SCALES), "Scales at which the column is there.", min_length=1
+    )
 
 
 class Row(Model):
@@ -92,6 +111,12 @@ class Row(Model):
     set: dict[str, Settings] = field(
         {}, "Settings of its stages, at every scale.", form="a block of settings for each stage"
     )
+    spread_of: list[str] = field(
+        [],
+        "Nothing is run for it: its numbers are how far those of these rows lie apart, the largest "
+        "less the smallest, in each training by itself.",
+    )
+    scales: list[ScaleName] = field(list(SCALES), "Scales at which the row is there.", min_length=1)
 
 
 class Borrowed(Model):
@@ -117,6 +142,9 @@ class StageAt(Model):
 
     name: str = field(..., "Name of the stage.")
     preset: str | None = field(None, "Its preset; by default the one that its command would take.")
+    needs: list[str] | None = field(
+        None, "Stages from whose results it starts at this scale, where they are others."
+    )
     set: Settings = field({}, "Settings over it.", form=_SETTINGS)
 
 
@@ -194,6 +222,7 @@ class Chance(Model):
 
 
 Rule = Better | NoBetter | Chance
+_RULES = ("better", "no_better", "at_chance", "above_chance")
 
 
 class Finding(Model):
@@ -221,8 +250,25 @@ class Finding(Model):
 
     def rules(self) -> Iterator[Rule]:
         """The rule."""
-        given = (self.better, self.no_better, self.at_chance, self.above_chance)
-        yield from filter(None, given)
+        yield from filter(None, (getattr(self, name) for name in _RULES))
+
+    def among(self, rows: Collection[str], columns: Collection[str]) -> Finding | None:
+        """What of it is about these rows and columns; None if nothing is."""
+        (rule,) = self.rules()
+        heads = [key for key in rule.columns if key in columns]
+        update: dict[str, Any] = {"columns": heads}
+        if isinstance(rule, Chance):
+            left = update["rows"] = [key for key in rule.rows if key in rows]
+        else:
+            left = update["pairs"] = [pair for pair in rule.pairs if {*pair} <= {*rows}]
+            if isinstance(rule, Better):
+                update["rows"] = [key for key in rule.rows if key in rows]
+                update["than"] = [key for key in rule.than if key in rows]
+                left = left or (update["rows"] if update["than"] else [])
+        if not heads or not left:
+            return None
+        kind = next(name for name in _RULES if getattr(self, name) is not None)
+        return self.model_copy(update={kind: rule.model_copy(update=update)})
 
     def rows(self) -> set[str]:
         """All rows that it is about."""
@@ -293,7 +339,7 @@ class Experiment(Model):
         for stage in self.stages:
             if stage.job is not None:
                 yield "stages", f"'{stage.name}' is a job", stage.job, JOBS
-            for need in stage.needs:
+            for need in self._needs(stage.name):
                 yield "stages", f"'{stage.name}' needs", need, starts
         for column in self.columns:
             yield "columns", f"'{column.key}' is of the stage", column.stage, stages
@@ -305,6 +351,10 @@ class Experiment(Model):
                 yield "rows", f"'{row.key}' sets something of", name, stages
             for name in row.measured:
                 yield "rows", f"'{row.key}' measures by", name, Measured.model_fields
+            before = self.rows[: rows.index(row.key)]
+            for name in row.spread_of:
+                above = [one.key for one in before if not one.spread_of]
+                yield "rows", f"'{row.key}' is the spread of", name, above
         for scale in SCALES:
             at: Scale | None = getattr(self.scales, scale)
             own = None if at is None else at.own_data
@@ -323,9 +373,36 @@ class Experiment(Model):
     def _check_order(self, name: str, above: tuple[str, ...]) -> None:
         if name in above:
             raise ValueError(f"stages: '{name}' needs itself: {' ← '.join((*above, name))}")
-        for need in self.stage(name).needs:
+        for need in self._needs(name):
             if need != RANDOM:
                 self._check_order(need, (*above, name))
+
+    def _needs(self, name: str) -> list[str]:
+        """What a stage needs at any scale."""
+        found = list(self.stage(name).needs)
+        for scale in SCALES:
+            at: Scale | None = getattr(self.scales, scale)
+            own = None if at is None else at.own_data
+            for one in (*(at.stages if at else ()), *(own.stages if own else ())):
+                found += (one.needs or []) if one.name == name else []
+        return list(dict.fromkeys(found))
+
+    def at_scale(self, name: ScaleName) -> Experiment:
+        """What of it there is at a scale: rows, columns, and what is said and shown of them."""
+        rows = [row for row in self.rows if name in row.scales]
+        columns = [column for column in self.columns if name in column.scales]
+        if len(rows) == len(self.rows) and len(columns) == len(self.columns):
+            return self
+        keys, heads = {row.key for row in rows}, {column.key for column in columns}
+        findings = [one.among(keys, heads) for one in self.findings]
+        return self.model_copy(
+            update={
+                "rows": rows,
+                "columns": columns,
+                "findings": [one for one in findings if one is not None],
+                "pictures": [one for one in self.pictures if one.row in keys],
+            }
+        )
 
     def stage(self, name: str) -> Stage:
         """The stage of that name."""

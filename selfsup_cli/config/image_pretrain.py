@@ -17,13 +17,17 @@ class ImageNetwork(Model):
 
     arch: str = field(
         "alexnet",
-        "Network: alexnet, alexnet_lrn (of the thesis), resnet18, resnet34, resnet50 "
-        "(torchvision), or any of timm's as timm/NAME.",
+        "Network: alexnet, alexnet_lrn, cifarnet, inception_small, preact_resnet18 (of the "
+        "thesis), resnet18, resnet34, resnet50 (torchvision), or any of timm's as timm/NAME.",
         flag="--arch",
         names="image-archs",
     )
     width: float = field(
-        1.0, "Multiplier of the number of channels of an alexnet.", flag="--width", gt=0, le=4
+        1.0,
+        "Multiplier of the number of channels of a network of the thesis.",
+        flag="--width",
+        gt=0,
+        le=4,
     )
     padding: Literal["same", "valid"] = field(
         "same", "How an alexnet's first convolution and its poolings treat the border."

@@ -22,8 +22,8 @@ class ImageData(Data):
 
     source: str | None = field(
         None,
-        "A registered dataset (cifar10, cifar100, stl10, imagenet, places, celeba, voc2007, "
-        "voc2012, lsun, scenes, facelike), a folder of images or of tar shards, a CSV file of "
+        "A registered dataset (cifar10, cifar100, stl10, imagenet, places, celeba, clothing1m, "
+        "voc2007, voc2012, lsun, scenes, facelike), a folder of images or of tar shards, a CSV file of "
         "path,label[,split], arrays (.npz, .h5), shards (.tar), or a pack (.h5).",
         flag="--data,--dataset",
         names="image-datasets",
@@ -36,10 +36,11 @@ class ImageData(Data):
         ge=1,
         le=99,
     )
-    part: Literal["auto", "train", "unlabeled", "train+unlabeled"] = field(
+    part: Literal["auto", "train", "unlabeled", "train+unlabeled", "clean"] = field(
         "auto",
         "What of stl10 is trained on: auto takes the unlabelled part where no labels are asked "
-        "for, and the labelled one where they are.",
+        "for, and the labelled one where they are. Of clothing1m: auto takes the part of wrong "
+        "labels, clean that of right ones.",
         flag="--part",
     )
     test_share: float = field(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, get_args
 
 from selfsup_cli.config.artifacts import PretrainArtifacts
+from selfsup_cli.config.bilevel import PretrainBilevel
 from selfsup_cli.config.blocks import Preset
 from selfsup_cli.config.controls import (
     PretrainRotnet3d,
@@ -25,11 +26,14 @@ from selfsup_cli.config.looks import (
     VisualizeGradcam,
     VisualizeNeighbours,
 )
+from selfsup_cli.config.multiview import PretrainMultiview
 from selfsup_cli.config.pictures import GuidedBackprop
+from selfsup_cli.config.pose import TransferPose
 from selfsup_cli.config.retrieval_images import RetrieveImages
 from selfsup_cli.config.segment import TransferSegment
 from selfsup_cli.config.shortcuts import DetectShortcuts
 from selfsup_cli.config.spotting import SampleArtifacts
+from selfsup_cli.config.synchrony import ProbeSync, RetrieveSync
 from selfsup_cli.config.temporal import PretrainTemporal
 from selfsup_cli.config.tiles import ProbeTiles
 from selfsup_cli.config.transfer import TransferAction, TransferOrder, TransferSync
@@ -43,18 +47,23 @@ JOBS: dict[str, type[Preset]] = {
     "pretrain/supervised": PretrainSupervised,
     "pretrain/artifacts": PretrainArtifacts,
     "pretrain/transformations": PretrainTransformations,
+    "pretrain/multiview": PretrainMultiview,
     "pretrain/dfgan": PretrainGan,
+    "pretrain/bilevel": PretrainBilevel,
     "transfer/action": TransferAction,
     "transfer/sync": TransferSync,
     "transfer/order": TransferOrder,
     "transfer/classify": TransferClassify,
     "transfer/segment": TransferSegment,
     "transfer/detect": TransferDetect,
+    "transfer/pose": TransferPose,
     "probe": Probe,
     "probe-images": ProbeImages,
     "probe-tiles": ProbeTiles,
+    "probe-sync": ProbeSync,
     "retrieve": Retrieve,
     "retrieve-images": RetrieveImages,
+    "retrieve-sync": RetrieveSync,
     "export/embeddings": ExportEmbeddings,
     "export/image-embeddings": ExportImageEmbeddings,
     "visualize/guided-backprop": GuidedBackprop,

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -36,6 +36,9 @@ from selfsup_cli.config.registry import (
     unknown,
 )
 from selfsup_cli.errors import InputError, MachineError
+
+if TYPE_CHECKING:
+    from selfsup_cli.config.registry import Medium
 
 
 @dataclass(frozen=True)
@@ -250,6 +253,13 @@ def _unknown_names(model: type[Model], data: Any, path: KeyPath) -> Iterator[tup
                     yield (here if index is None else (*here, index)), said
 
 
+_MEDIA: dict[str, Medium] = {
+    "datasets": "video",
+    "image-datasets": "image",
+    "view-datasets": "view",
+}
+
+
 def _unknown_name(registry: str, name: str) -> str | None:
     short = name[:MAX_SHOWN]
     if registry in ("archs", "image-archs"):
@@ -268,10 +278,10 @@ def _unknown_name(registry: str, name: str) -> str | None:
         known = all_layers()
         near = nearest(short, known)
         return f"unknown layer '{short}'{near}; known are {', '.join(known)}" if near else None
-    if registry in ("datasets", "image-datasets") and name not in DATASETS:
+    if registry in _MEDIA and name not in DATASETS:
         is_path = os.sep in name or name in (".", "..") or os.path.exists(name)  # noqa: PTH110
         if not is_path:
-            known = datasets("video" if registry == "datasets" else "image")
+            known = datasets(_MEDIA[registry])
             return (
                 f"unknown dataset '{short}'{nearest(short, known)}; known are {', '.join(known)}, "
                 "and a folder or CSV file of your own by its path"

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from typing import Literal
 
     Kind = Literal["image", "video"]
-    Medium = Literal["image", "video", "point"]
+    Medium = Literal["image", "video", "point", "view"]
 
 _CONV_FC = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc1", "fc2")
 _RESIDUAL = ("stem", "layer1", "layer2", "layer3", "layer4")
@@ -46,6 +46,21 @@ ARCHS: dict[str, Arch] = {
     "resnet18": Arch("image", _RESIDUAL, "layer4", "torchvision's ResNet-18"),
     "resnet34": Arch("image", _RESIDUAL, "layer4", "torchvision's ResNet-34"),
     "resnet50": Arch("image", _RESIDUAL, "layer4", "torchvision's ResNet-50"),
+    "cifarnet": Arch(
+        "image",
+        ("conv1", "conv2", "fc1", "fc2"),
+        "conv2",
+        "CifarNet, two convolutions without batch norm (thesis, section 8.4)",
+    ),
+    "inception_small": Arch(
+        "image",
+        ("conv1", "stage1", "stage2", "stage3"),
+        "stage3",
+        "small Inception for images of 32 pixels (thesis, section 8.4)",
+    ),
+    "preact_resnet18": Arch(
+        "image", _RESIDUAL, "layer4", "PreAct-ResNet-18 for images of 32 pixels (table 8.3)"
+    ),
     "dcgan": Arch("image", _CONV_FC[:5], "conv5", "discriminator of GANs (thesis, table 7.2)"),
     "sngan": Arch(
         "image",
@@ -57,6 +72,9 @@ ARCHS: dict[str, Arch] = {
 
 # Those whose first convolution and poolings are padded or not, as is asked for.
 PADDED = ("alexnet", "alexnet_lrn")
+
+# Those that other libraries train on ImageNet, whose colours they expect; timm's are others.
+IMAGENET_ARCHS = ("resnet18", "resnet34", "resnet50")
 
 # The sides in pixels for which there are generators, and that of the smallest map of each.
 GAN_SIZES = {32: 4, 64: 4, 96: 6, 128: 4}
@@ -70,8 +88,8 @@ def archs(kind: Kind) -> list[str]:
     return [name for name, arch in ARCHS.items() if arch.kind == kind]
 
 
-def datasets(kind: Kind) -> list[str]:
-    """The names of the registered datasets of images, or of videos."""
+def datasets(kind: Medium) -> list[str]:
+    """The names of the registered datasets of images, of videos, or of synchronised views."""
     return [name for name, dataset in DATASETS.items() if dataset.kind == kind]
 
 
@@ -127,6 +145,7 @@ DATASETS: dict[str, Dataset] = {
     ),
     "scenes": Dataset("image", "built-in: objects whose class is how their parts are arranged"),
     "facelike": Dataset("image", "built-in: aligned faces that are lit from one side, attributes"),
+    "figures": Dataset("view", "built-in: people seen by four cameras at once, for multiview"),
     "ring": Dataset("point", "built-in: points of Gaussians on a circle, for dfgan"),
     "cifar10": Dataset(
         "image",
@@ -164,6 +183,12 @@ DATASETS: dict[str, Dataset] = {
         "CelebA: aligned faces, 40 attributes",
         "img_align_celeba/*.jpg, list_attr_celeba.txt and list_eval_partition.txt (or .csv), in "
         "the folder itself or in celeba/",
+    ),
+    "clothing1m": Dataset(
+        "image",
+        "Clothing1M: 14 classes of clothes, labels of which many are wrong",
+        "images/, noisy_train_key_list.txt, noisy_label_kv.txt, clean_train_key_list.txt, "
+        "clean_test_key_list.txt, clean_label_kv.txt and category_names_eng.txt",
     ),
     "voc2007": Dataset(
         "image",
@@ -204,8 +229,14 @@ METHODS: dict[str, Method] = {
     "transformations": Method(
         4, "images: recognise patches that were inpainted, warps and quarter turns", "image"
     ),
+    "multiview": Method(
+        6, "synchronised cameras: recognise views of one moment, and mirrored ones", "image"
+    ),
     "dfgan": Method(
         7, "images: generate them, by a GAN that sees all with learned noise as well", "image"
+    ),
+    "bilevel": Method(
+        8, "images: classify them by few or wrong labels, mini-batches weighted", "image"
     ),
 }
 
@@ -246,6 +277,7 @@ TASKS: dict[str, str] = {
     "classify": "images: recognise classes or attributes, fine-tuned or on frozen layers",
     "segment": "images: which class each pixel is of",
     "detect": "images: find objects, Fast or Faster R-CNN",
+    "pose": "images: where the joints of a person are in space",
 }
 
 # The jobs that presets describe, under the names of the folders they are filed in.
@@ -255,8 +287,10 @@ JOB_NAMES = (
     "probe",
     "probe-images",
     "probe-tiles",
+    "probe-sync",
     "retrieve",
     "retrieve-images",
+    "retrieve-sync",
     "export/embeddings",
     "export/image-embeddings",
     "visualize/guided-backprop",

@@ -110,6 +110,8 @@ def _property(info: FieldInfo, generated: dict[str, Any]) -> dict[str, Any]:
             rule["examples"] = datasets("video")
         case "image-datasets":
             rule["examples"] = datasets("image")
+        case "view-datasets":
+            rule["examples"] = datasets("view")
         case "freezes":
             rule["enum"] = [*FREEZES, *all_layers()]
         case "layers":

@@ -12,6 +12,7 @@ from selfsup_cli.config.fields import Model, field
 from selfsup_cli.config.images import Rendered
 from selfsup_cli.config.registry import TIMM
 from selfsup_cli.config.transfer_images import TransferImages
+from selfsup_cli.config.weighing import WeighedOptim, Weighing, check_weighing
 
 Side = Annotated[int, Ge(16), Le(2048)]
 
@@ -97,11 +98,20 @@ class TransferSegment(TransferImages):
 
     task: Literal["segment"] = field("segment", "The task.")
     data: MaskData = field(MaskData(), "Where images and their masks come from.")
+    optim: WeighedOptim = field(WeighedOptim(betas=(0.5, 0.99)), "Optimiser and schedule.")
+    weighing: Weighing = field(
+        Weighing(), "The mini-batches of a step (--optimizer bilevel, microbatches)."
+    )
     head: SegmentHead = field(SegmentHead(), "What makes classes of pixels out of features.")
     augment: SegmentAugmentation = field(
         SegmentAugmentation(),
         "How images and masks come to the network, and what is done to training images.",
     )
+
+    @model_validator(mode="after")
+    def _divisible(self) -> TransferSegment:
+        check_weighing(self)
+        return self
 
     @property
     def name(self) -> str:

@@ -10,6 +10,7 @@ from pydantic import model_validator
 from selfsup_cli.config.blocks import Machine, Numerics, Optim, Preset, Size, VideoData
 from selfsup_cli.config.fields import Model, field
 from selfsup_cli.config.video import VideoNetwork
+from selfsup_cli.config.weighing import WeighedOptim, Weighing, check_weighing
 
 Seed = Annotated[int, Ge(0)]
 
@@ -156,6 +157,15 @@ class TransferAction(TransferVideo):
 
     task: Literal["action"] = field("action", "The task.")
     clips: ActionClips = field(ActionClips(), "Which clips of a video are seen.")
+    optim: WeighedOptim = field(WeighedOptim(lr=5e-5, weight_decay=2.0), "Optimiser and schedule.")
+    weighing: Weighing = field(
+        Weighing(), "The mini-batches of a step (--optimizer bilevel, microbatches)."
+    )
+
+    @model_validator(mode="after")
+    def _divisible(self) -> TransferAction:
+        check_weighing(self)
+        return self
 
     @property
     def name(self) -> str:

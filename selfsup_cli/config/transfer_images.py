@@ -12,6 +12,16 @@ from selfsup_cli.config.fields import Model, field
 from selfsup_cli.config.image_pretrain import ImageNetwork
 from selfsup_cli.config.images import ImageData
 from selfsup_cli.config.transfer import Seed, TransferVideo, each_once
+from selfsup_cli.config.weighing import (
+    WEIGHED,
+    LabelNoise,
+    Regularization,
+    Suspects,
+    WeighedOptim,
+    Weighing,
+    check_noise,
+    check_weighing,
+)
 
 
 class ImageStart(Model):
@@ -100,8 +110,16 @@ class ImageAugmentation(Model):
     scale: tuple[Annotated[float, Gt(0), Le(1)], Annotated[float, Gt(0), Le(1)]] = field(
         (0.08, 1.0), "Range of that share of the area, with `framing: resized`."
     )
+    pad: Annotated[int, Ge(0), Le(32)] = field(
+        0,
+        "Pixels of black around a training image of the size above, before the square is cut out.",
+        unit="pixels",
+    )
     flip: bool = field(True, "Mirror half of the images.")
     color: bool = field(False, "Random brightness, saturation and greyscale.")
+    light: bool = field(
+        False, "Random brightness (up to ± 63 of 255) and contrast (0.2 to 1.8 times its own)."
+    )
     affine: Fraction = field(
         0.0, "Share of the images turned, moved, scaled and sheared a little at random."
     )
@@ -116,6 +134,8 @@ class ImageAugmentation(Model):
             raise ValueError(
                 f"crop: {self.crop} does not fit into images whose shorter side is {self.shorter}"
             )
+        if self.pad and self.framing != "random":
+            raise ValueError("pad: only a square that is cut out at random needs room around it")
         for name in ("scale", "cutout_side"):
             low, high = getattr(self, name)
             if low > high:
@@ -207,12 +227,31 @@ class TransferImages(Preset):
         return self
 
 
-class TransferClassify(TransferImages):
-    """Classify images: fine-tune a network on labelled images, or train on frozen layers."""
+class LabelledImages(ImageData):
+    """Where the images come from, and what is done to the labels of those that are trained on."""
 
-    task: Literal["classify"] = field("classify", "The task.")
+    noise: LabelNoise = field(LabelNoise(), "Wrong labels on purpose.")
+    permute_pixels: bool = field(
+        False,
+        "Put the pixels of each image, test images too, in an order of its own, the same in every "
+        "epoch (table 8.2).",
+        flag="--permute-pixels",
+    )
+
+
+class Classifying(TransferImages):
+    """A preset of learning to classify images, in whatever job."""
+
     start: ClassifyStart = field(ClassifyStart(), "What training starts from.")
-    data: ImageData = field(ImageData(), "Where the images come from.")
+    data: LabelledImages = field(LabelledImages(), "Where the images come from.")
+    optim: WeighedOptim = field(WeighedOptim(betas=(0.5, 0.99)), "Optimiser and schedule.")
+    weighing: Weighing = field(
+        Weighing(), "The mini-batches of a step (--optimizer bilevel, microbatches)."
+    )
+    regularize: Regularization = field(
+        Regularization(), "What else is done against learning labels by heart."
+    )
+    suspects: Suspects = field(Suspects(), "Which labels are wrong?")
     head: ImageHead = field(ImageHead(), "Fresh fully connected layers.")
     augment: ImageAugmentation = field(
         ImageAugmentation(), "How images come to the network, and what is done to training images."
@@ -226,7 +265,24 @@ class TransferClassify(TransferImages):
     )
 
     @model_validator(mode="after")
-    def _head_without_norm(self) -> TransferClassify:
+    def _labels_can_be_learned(self) -> Classifying:
+        check_weighing(self)
+        check_noise(self.data.noise, "data.noise")
+        if self.suspects.folds == 1:
+            raise ValueError("suspects.folds: labels are judged without one of at least 2 parts")
+        if self.suspects.folds and not self.suspects.on:
+            raise ValueError("suspects.folds: that is for --suspects")
+        if self.suspects.folds and self.machine.devices > 1:
+            raise ValueError("suspects.folds: networks without a part are trained on one device")
+        if self.regularize.inside and self.network.arch != "preact_resnet18":
+            raise ValueError(
+                "regularize.inside: only the blocks of preact_resnet18 have a place for that "
+                "dropout; use --dropout"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _head_without_norm(self) -> Classifying:
         if self.start.rescale and self.start.reinit_head and self.head.batch_norm:
             raise ValueError(
                 "start.rescale: scales of layers count for nothing before the batch norm of the "
@@ -235,12 +291,25 @@ class TransferClassify(TransferImages):
         return self
 
     @property
-    def name(self) -> str:
-        return self.task
-
-    @property
     def built_for(self) -> tuple[int | None, int | None]:
         return self.augment.crop, self.augment.shorter
+
+    @property
+    def about_labels(self) -> bool:
+        """Whether it is about labels: wrong ones, or how they are learned."""
+        data = self.data
+        changed = data.noise.on or data.permute_pixels
+        return changed or self.suspects.on or self.optim.name in WEIGHED
+
+
+class TransferClassify(Classifying):
+    """Classify images: fine-tune a network on labelled images, or train on frozen layers."""
+
+    task: Literal["classify"] = field("classify", "The task.")
+
+    @property
+    def name(self) -> str:
+        return self.task
 
 
 Transfer = TransferVideo | TransferImages

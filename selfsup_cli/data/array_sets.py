@@ -205,6 +205,8 @@ def open_stl10(
     if base is None:
         raise misplaced("stl10", root, "there is no train_X.bin")
     part = data.part
+    if part == "clean":
+        raise InputError("--part clean: stl10 has no such part", kind="unknown-split")
     if part == "auto":
         part = "train" if labels or data.split is not None else "unlabeled"
     if "unlabeled" in part and labels:

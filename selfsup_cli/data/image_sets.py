@@ -9,7 +9,7 @@ from pathlib import Path
 
 from selfsup_cli.config.images import ImageData
 from selfsup_cli.config.registry import DATASETS
-from selfsup_cli.data import array_sets, arrays, image_layouts, lsun, shards
+from selfsup_cli.data import array_sets, arrays, clothing, image_layouts, lsun, shards
 from selfsup_cli.data.folders import folder
 from selfsup_cli.data.image_files import open_image_files
 from selfsup_cli.data.image_pack import is_pack_file, open_image_pack
@@ -105,6 +105,7 @@ SETS: dict[str, ImageSet] = {
     "imagenet": _laid_out(image_layouts.is_imagenet, image_layouts.imagenet),
     "places": _laid_out(image_layouts.is_places, image_layouts.places),
     "celeba": _laid_out(image_layouts.is_celeba, image_layouts.celeba),
+    "clothing1m": _laid_out(clothing.is_clothing, clothing.clothing),
     "voc2007": _laid_out(_official("voc2007"), image_layouts.voc2007),
     "voc2012": _laid_out(_official("voc2012"), image_layouts.voc2012),
     "lsun": ImageSet(lsun.is_lsun, _lsun),

@@ -121,6 +121,17 @@ def collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return batch
 
 
+class Batches(Protocol):
+    """The keys of the batches of epoch `epoch` from `start` on, for this process."""
+
+    epoch: int
+    start: int
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[list[Key]]: ...
+
+
 class EpochSampler(Sampler[list[Key]]):
     """The batches of one epoch from `start` on: a permutation drawn from (seed, epoch).
 
@@ -186,14 +197,18 @@ class EpochLoader:
         shuffle: bool = True,
         pin: bool = False,
         join: Callable[[Sequence[dict[str, Any]]], dict[str, Any]] = collate,
+        sampler: Batches | None = None,
     ) -> None:
+        """`sampler` says which samples make the batches, instead of an `EpochSampler`."""
         if samples < batch_size:
             raise InputError(
                 f"{samples} training samples do not fill one batch of {batch_size}; "
                 f"use --batch-size {samples} or less",
                 kind="batch-size",
             )
-        self.sampler = EpochSampler(samples, batch_size, seed, rank, world, shuffle=shuffle)
+        self.sampler: Batches = sampler or EpochSampler(
+            samples, batch_size, seed, rank, world, shuffle=shuffle
+        )
         # The base seed of the workers comes from here, never from the global generator.
         own = torch.Generator().manual_seed(derive(seed, "loader"))
         self._loader: DataLoader[dict[str, Any]] = DataLoader(

@@ -132,6 +132,43 @@ def decode(
             return _fetch(path, info, unique, size, seek=False).result(inverse)
 
 
+def stream(
+    path: str | Path, info: VideoInfo, start: int = 0, at_once: int = 16
+) -> Iterator[torch.Tensor]:
+    """All frames from `start` on, in order, `at_once` at a time: uint8 `[3,t,H,W]`, as `decode`.
+
+    The file is decoded once from end to end, and no more than `at_once` frames are held. Raises
+    `BadMediaError` if any frame cannot be had undamaged.
+    """
+    with _told(path), _opened(path, _KNOWN) as (container, video):
+        table, context = info.table, video.codec_context
+        shown = itertools.count()
+        if table.order is not None:
+            displayed = np.empty(table.packets, np.int64)
+            displayed[:] = -1
+            displayed[table.order] = np.arange(info.frames)
+            context.reorder_depth = table.reorder_depth
+        first, images = start, None
+        packets = enumerate(_packets(container, video, packed=table.packed))
+        for number, packet in itertools.chain(packets, ((-1, None),)):
+            if packet is not None and table.order is not None:
+                packet.pts = packet.dts = number
+            for frame in context.decode(packet):
+                place = next(shown) if table.order is None else int(displayed[frame.pts])
+                if place < first:
+                    continue
+                if images is None:
+                    count = min(at_once, info.frames - first)
+                    images = _Images(str(path), info, count, None)
+                images.put(place - first, frame)
+                if images.complete:
+                    taken = images.taken
+                    yield images.result(np.arange(taken))
+                    first, images = first + taken, None
+        if first < info.frames:
+            raise BadMediaError(str(path), f"frame {first} of {info.frames} cannot be decoded")
+
+
 @contextmanager
 def _told(path: str | Path) -> Iterator[None]:
     """Turn whatever the decoder raises into one `BadMediaError`, except a shortage of ours."""
@@ -374,6 +411,10 @@ class _Images:
     @property
     def complete(self) -> bool:
         return not self._missing
+
+    @property
+    def taken(self) -> int:
+        return len(self._slots)
 
     def put(self, slot: int | None, frame: Any) -> None:
         """Take one decoded frame; those that nobody asked for (slot None) are only checked."""

@@ -69,8 +69,8 @@ class Fit:
     """Trains `model` on `loader` until `train` says it is enough, writing into `run`.
 
     `run=None` trains without leaving anything behind (probes in tests, small heads). `check` is
-    called at the end of every `check_every`-th epoch and of the last one, `watch` with their number
-    after every update. Raises NotFiniteError
+    called at the end of every `check_every`-th epoch and of the last one, `watch` after every
+    update with the number of updates and the seconds that all of them took. Raises NotFiniteError
     (a loss is NaN or infinite; what is needed to look into it lies in the run's `debug/`),
     TrainingError (more than `max_bad` of the samples, which are `many`, are bad) and Stopped (a
     signal, after saving).
@@ -86,7 +86,7 @@ class Fit:
     stop: StopFlag | None = None
     check: Check | None = None
     check_every: int = 0
-    watch: Callable[[int], None] | None = None
+    watch: Callable[[int, float], None] | None = None
     max_bad: float = 1.0
     samples: int = 0
     many: str = "videos"
@@ -121,6 +121,7 @@ class Fit:
 
     def _prepare(self) -> None:
         self.at = Position()
+        self.seconds = 0.0
         self._waited = 0.0
         self._last: dict[str, float] = {}
         self._bad: set[str] = set()
@@ -132,7 +133,7 @@ class Fit:
         self._turns = {step for period in periods.values() for step in period} - {0, self.total}
         self.update = Update(
             optimizers,
-            schedule.factor(self.optim, self.total),
+            schedule.factor(self.optim, self.total, len(self.loader)),
             self.hardware,
             seed=self.train.seed,
             rank=self._rank,
@@ -141,7 +142,7 @@ class Fit:
             scaler=self.hardware.scaler(),
             constant=self.model.constant,
             later={
-                name: schedule.within(self.optim, first, end)
+                name: schedule.within(self.optim, first, end, len(self.loader))
                 for name, (first, end) in periods.items()
             },
             periods=periods,
@@ -186,6 +187,7 @@ class Fit:
                 now,
             )
         self.at = Position(**state["at"])
+        self.seconds = float(state.get("seconds", 0.0))
         self._bad = set(state["bad"])
         log.info("going on from step %d", self.at.step)
 
@@ -202,6 +204,7 @@ class Fit:
             "at": vars(self.at).copy(),
             "processes": processes.members(),
             "bad": sorted(self._bad),
+            "seconds": self.seconds,
         }
 
     def save(self) -> None:
@@ -223,11 +226,13 @@ class Fit:
             self._waited += time.monotonic() - waiting
             self._count_bad(batch.pop("bad", []))
             row = self._step(batch)
+            # Of the updates alone, data and all: neither of checks nor of saving.
+            self.seconds += time.monotonic() - waiting
             self.at.step += 1
             self.at.batch += 1
             self._log(row)
             if self.watch is not None:
-                self.watch(self.at.step)
+                self.watch(self.at.step, self.seconds)
             ends = self.at.batch == len(self.loader) or self.at.step == self.total
             if ends:
                 self._end_of_epoch()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
@@ -12,9 +13,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from selfsup_cli.engine.bilevel import BilevelSGD, Loss, Weighting
 from selfsup_cli.engine.devices import Hardware
-from selfsup_cli.errors import TrainingError
+from selfsup_cli.errors import InputError, TrainingError
 from selfsup_cli.randomness import generator
+
+log = logging.getLogger("selfsup")
 
 Batch = dict[str, Tensor]
 
@@ -154,6 +158,45 @@ class Update:
             for name in moving:
                 self._move(name, self.optimizers[name])
 
+    def weighed(self, losses: Sequence[Loss], name: str = "main") -> Weighting:
+        """Weigh the mini-batches whose losses are given (the first validates), and move the
+        optimiser `name`, a `BilevelSGD`, unless `Weighting.skipped` says why not.
+
+        Raises NotFiniteError, before anything is changed, where none of them has a finite loss and
+        gradient, InputError where losses are scaled (fp16).
+        """
+        if self.scaler is not None:
+            raise InputError(
+                "mini-batches are weighted by their gradients, which fp16 scales and may overflow; "
+                "use --precision bf16 or 32",
+                kind="precision",
+            )
+        optimizer = self.optimizers[name]
+        assert isinstance(optimizer, BilevelSGD)  # noqa: S101 (its task has built it)
+        try:
+            found = optimizer.weigh(losses)
+        except FloatingPointError as error:
+            raise NotFiniteError(
+                f"the losses or gradients of all mini-batches became infinite or no number in step "
+                f"{self.step + 1}",
+                kind="not-finite",
+                hint="lower the learning rate (--lr), or clip the gradient (--clip-grad 1)",
+            ) from error
+        if found.left_out:
+            which = ", ".join(str(number + 1) for number in found.left_out)
+            log.warning(
+                "step %d: the loss or gradient of mini-batch %s of %d is not finite; it does not "
+                "count",
+                self.step + 1,
+                which,
+                len(found.losses),
+            )
+        if found.skipped:
+            self._schedule(name, optimizer)
+        else:
+            self._move(name, optimizer)
+        return found
+
     def begin(self, step: int) -> None:
         """Begin a step: no optimiser has moved in it."""
         self.step = step
@@ -168,12 +211,15 @@ class Update:
         groups = (group for name in names for group in self.optimizers[name].param_groups)
         return [parameter for group in groups for parameter in group["params"]]
 
-    def _move(self, name: str, optimizer: torch.optim.Optimizer) -> None:
+    def _schedule(self, name: str, optimizer: torch.optim.Optimizer) -> None:
         schedule = self.later.get(name, self.factor)
         factor = 1.0 if name in self.constant else schedule(self.step)
         for group, base in zip(optimizer.param_groups, self._base[name], strict=True):
             group["lr"] = base * factor
         self.lr[name] = optimizer.param_groups[0]["lr"]
+
+    def _move(self, name: str, optimizer: torch.optim.Optimizer) -> None:
+        self._schedule(name, optimizer)
         if self.clip_grad is not None:
             if self.scaler is not None:
                 self.scaler.unscale_(optimizer)

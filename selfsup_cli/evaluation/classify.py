@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from selfsup_cli.config.transfer_images import TransferClassify
+from selfsup_cli.config.transfer_images import Classifying
 from selfsup_cli.data.images import ImageSource
 from selfsup_cli.data.source import UNKNOWN
 from selfsup_cli.engine.devices import Hardware
@@ -30,9 +30,12 @@ from selfsup_cli.evaluation.average_precision import (
 )
 from selfsup_cli.evaluation.clip_task import Answers
 from selfsup_cli.evaluation.image_task import ImageTask, ask
+from selfsup_cli.evaluation.steps import Passed
 from selfsup_cli.evaluation.task import Told
 from selfsup_cli.models import Backbone
+from selfsup_cli.randomness import generator
 from selfsup_cli.runs.report import Measurement, ProtocolValue
+from selfsup_cli.transforms.mixup import mixed_cross_entropy, mixup
 
 
 @dataclass(frozen=True)
@@ -52,13 +55,20 @@ class Classify(ImageTask):
     name = "classify"
 
     def __init__(
-        self, preset: TransferClassify, backbone: Backbone, answers: ClassifyAnswers, seed: int
+        self, preset: Classifying, backbone: Backbone, answers: ClassifyAnswers, seed: int
     ) -> None:
         super().__init__(preset, backbone, answers.names, seed)
         self.several = answers.several
+        how = preset.regularize
+        if self.several and (how.mixup or how.smoothing):
+            raise InputError(
+                "regularize: images that have attributes are neither mixed nor are their labels "
+                "smoothed; leave out --mixup and --label-smoothing",
+                kind="labels",
+            )
 
     @classmethod
-    def answers(cls, preset: TransferClassify, source: ImageSource) -> ClassifyAnswers:
+    def answers(cls, preset: Classifying, source: ImageSource) -> ClassifyAnswers:
         """What the network is to answer, from the labels of the training images."""
         return answers_of(source, preset.labels)
 
@@ -66,18 +76,31 @@ class Classify(ImageTask):
     def facts(self) -> dict[str, Any]:
         return {**super().facts, "labels": "attributes" if self.several else "class"}
 
-    def step(self, batch: Batch, update: Update) -> dict[str, Tensor]:
-        images = self.augmented(batch["image"], update.generator("augment"))
-        target = batch["label"]
+    def passed(self, batch: Batch, update: Update, g: torch.Generator) -> Passed:
+        images = self.augmented(batch["image"], g)
+        target, how = batch["label"], self.preset.regularize
+        if self.several:
+            with update.autocast():
+                logits = self.network(images)
+            loss, right = attribute_loss(logits, target)
+            return Passed(loss, {"acc": right})
+        samples = batch.get("sample")
+        if how.mixup:
+            # Drawn alike for all mini-batches of a step: mixed labels match as labels do.
+            mixing = generator(update.seed, update.step, update.part, "mixup")
+            mixed = mixup(images, target, how.mixup, mixing)
+            images = mixed.images
         with update.autocast():
             logits = self.network(images)
-        if self.several:
-            loss, right = attribute_loss(logits, target)
+        if how.mixup:
+            loss = mixed_cross_entropy(logits, mixed, how.smoothing)
+            if mixed.share < 0.5:  # a mixed image is taken for the one that it is made of most
+                target = mixed.others
+                samples = None if samples is None else samples[mixed.order.to(samples.device)]
         else:
-            loss = F.cross_entropy(logits, target)
-            right = (logits.argmax(1) == target).float().mean()
-        update(loss)
-        return {"loss": loss, "acc": right}
+            loss = F.cross_entropy(logits, target, label_smoothing=how.smoothing)
+        right = (logits.argmax(1) == target).float().mean()
+        return Passed(loss, {"acc": right}, samples, logits, target)
 
     def ask(
         self,

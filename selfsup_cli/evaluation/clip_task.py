@@ -10,7 +10,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from pydantic import ValidationError
-from torch import Tensor
 
 from selfsup_cli.config.fields import Model
 from selfsup_cli.config.transfer import TransferVideo
@@ -21,6 +20,7 @@ from selfsup_cli.engine.devices import Hardware
 from selfsup_cli.engine.trainable import Batch, Update
 from selfsup_cli.errors import InputError
 from selfsup_cli.evaluation.clips import in_batches, read_videos
+from selfsup_cli.evaluation.steps import Passed
 from selfsup_cli.evaluation.task import ClassifierTask, Told
 from selfsup_cli.models import Backbone
 from selfsup_cli.models.classifier import Classifier, HeadSpec
@@ -130,11 +130,11 @@ class ClipTask(ClassifierTask):
     def grade(self, found: Answers) -> tuple[str, float]:
         return "test_accuracy", float((found.predictions == found.truth).mean())
 
-    def step(self, batch: Batch, update: Update) -> dict[str, Tensor]:
+    def passed(self, batch: Batch, update: Update, g: torch.Generator) -> Passed:
         clips = pixels.augment(
             batch["clip"],
             self.augment,
-            update.generator("augment"),
+            g,
             group=self.compared,
             alike=self.compared > 1,
         )
@@ -142,8 +142,8 @@ class ClipTask(ClassifierTask):
         with update.autocast():
             logits = self.network(clips)
         loss = F.cross_entropy(logits, target)
-        update(loss)
-        return {"loss": loss, "acc": (logits.argmax(1) == target).float().mean()}
+        scalars = {"acc": (logits.argmax(1) == target).float().mean()}
+        return Passed(loss, scalars, batch.get("sample"), logits, target)
 
     def ask(
         self,

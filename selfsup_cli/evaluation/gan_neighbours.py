@@ -51,10 +51,11 @@ class Copies:
     def told(self) -> str:
         """All of it in a sentence."""
         ours, theirs = (float(side.median()) for side in (self.samples, self.heldout))
+        many = "1 sample is" if self.nearer == 1 else f"{self.nearer} samples are"
         return (
             f"the nearest training image is {ours:.3g} away (median of {len(self.samples)} "
             f"samples; {theirs:.3g} for {len(self.heldout)} images that were held out), in "
-            f"{self.unit}; {self.nearer} samples are nearer than {self.limit:.3g}, as the nearest "
+            f"{self.unit}; {many} nearer than {self.limit:.3g}, as the nearest "
             f"{NEAR:.0%} of the held-out images are"
         )
 

@@ -22,6 +22,7 @@ from selfsup_cli.evaluation.inception_score import inception_score, score_name
 from selfsup_cli.evaluation.judges import Judge, Seen
 from selfsup_cli.evaluation.kernel_distance import kernel_distance, kernel_name
 from selfsup_cli.evaluation.precision_recall import precision_recall, reach
+from selfsup_cli.randomness import generator
 from selfsup_cli.runs.report import Measurement, ProtocolValue
 from selfsup_cli.runs.statistics import Interval, t_quantile, wilson
 
@@ -46,11 +47,13 @@ class Number(BaseModel):
 
 
 class Scores(BaseModel):
-    """The numbers of one judge for one generator: its `step`, None for images of no generator."""
+    """The numbers of one judge for one generator: the `run` that trained it and its `step`, None
+    for images of no generator."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     judge: str
+    run: str | None = None
     step: int | None
     images: int
     numbers: list[Number]
@@ -80,6 +83,7 @@ def score_all(
     measures: Measures,
     *,
     step: int | None,
+    run: str | None = None,
     seed: int = 0,
 ) -> Scores:
     """Distances, precision and recall, and where the judge has classes their score.
@@ -105,7 +109,11 @@ def score_all(
         )
     ]
     if seen.logits is not None:
-        found = inception_score(seen.logits.double().softmax(1), splits=measures.splits, seed=seed)
+        found = inception_score(
+            _shuffled(seen.logits, measures.splits, seed).double().softmax(1),
+            splits=measures.splits,
+            seed=seed,
+        )
         numbers.append(
             Number(
                 what="Inception Score",
@@ -149,7 +157,7 @@ def score_all(
                     protocol={"neighbour": measures.neighbours},
                 )
             )
-    return Scores(judge=judge.name, step=step, images=len(ours), numbers=numbers)
+    return Scores(judge=judge.name, run=run, step=step, images=len(ours), numbers=numbers)
 
 
 def measurement(
@@ -161,12 +169,28 @@ def measurement(
     split: str,
     protocol: dict[str, ProtocolValue],
 ) -> Measurement:
-    """Number `which` of one generator, or the mean of it over several checkpoints of a run."""
+    """Number `which` of one generator, or the mean of it over several checkpoints of a run.
+
+    Of several runs (trainings by other seeds), it is the mean over them of each one's mean over its
+    checkpoints, with Student's t interval over the runs.
+    """
     numbers = [scores.numbers[which] for scores in several]
     first, values = numbers[0], [number.value for number in numbers]
-    mean, interval = fmean(values), first.interval
+    runs = by_run(several)
+    interval, over = first.interval, "checkpoints"
     own = dict(first.protocol)
-    if len(numbers) > 1:
+    steps = list(dict.fromkeys(scores.step for scores in several if scores.step is not None))
+    if steps:
+        protocol = {**protocol, "checkpoints": [*steps]}
+    if len(runs) > 1:
+        each = [[scores.numbers[which].value for scores in part] for part in runs]
+        values, over = [fmean(part) for part in each], "trainings"
+        protocol = {**protocol, "runs": len(runs)}
+        if len(steps) > 1:
+            within = fmean(stdev(part) if len(part) > 1 else 0.0 for part in each)
+            protocol["deviation_over_checkpoints"] = _short(within)
+    mean = fmean(values)
+    if len(values) > 1:
         spread = stdev(values)
         half = t_quantile(0.975, len(values) - 1) * spread / len(values) ** 0.5
         low, high = mean - half, mean + half
@@ -174,16 +198,13 @@ def measurement(
             low = max(0.0, low)
         if first.unit == "%":
             high = min(100.0, high)
-        interval = Interval(low=low, high=high, method=f"Student t over {len(values)} checkpoints")
+        interval = Interval(low=low, high=high, method=f"Student t over {len(values)} {over}")
         own = {key: v for key, v in own.items() if all(n.protocol[key] == v for n in numbers)}
         protocol = {
             **protocol,
-            "checkpoints": [scores.step or 0 for scores in several],
             "values": [_short(value) for value in values],
             "standard_deviation": _short(spread),
         }
-    elif several[0].step is not None:
-        protocol = {**protocol, "checkpoints": [several[0].step]}
     return Measurement(
         task=TASK,
         name=first.what,
@@ -197,6 +218,12 @@ def measurement(
         n=several[0].images,
         protocol={**own, **protocol},
     )
+
+
+def by_run(several: Sequence[Scores]) -> list[list[Scores]]:
+    """The scores of each run apart, in their order."""
+    names = dict.fromkeys(scores.run for scores in several)
+    return [[scores for scores in several if scores.run == name] for name in names]
 
 
 def warning(scores: Scores, reals: int, dims: int) -> str | None:
@@ -216,6 +243,14 @@ def warning(scores: Scores, reals: int, dims: int) -> str | None:
             f"{reals}: compare it only with others of as many images"
         )
     return None
+
+
+def _shuffled(logits: Tensor, splits: int, seed: int) -> Tensor:
+    """The same in random order where they are divided: images of a folder may be sorted."""
+    if splits == 1:
+        return logits
+    order = torch.randperm(len(logits), generator=generator(seed, "inception score splits"))
+    return logits[order.to(logits.device)]
 
 
 def _short(value: float) -> float:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from selfsup_cli.config.registry import PADDED
-from selfsup_cli.config.transfer_images import ImageAugmentation, TransferClassify
+from selfsup_cli.config.transfer_images import Classifying, ImageAugmentation
 from selfsup_cli.data.framing import Crop, Plan, RandomResizedCrop
 from selfsup_cli.data.image_dataset import ImageDataset
 from selfsup_cli.data.images import ImageSource
@@ -23,9 +23,16 @@ from selfsup_cli.evaluation.views import Crops, ImageViews, read_images, shorter
 from selfsup_cli.models import Backbone
 from selfsup_cli.models.backbone import Spec, construct
 from selfsup_cli.models.classifier import Classifier, HeadSpec
+from selfsup_cli.models.preact_resnet import PreActResNet
 from selfsup_cli.randomness import derive, generator
 from selfsup_cli.runs.report import ProtocolValue
-from selfsup_cli.transforms.finetuning import cut_out, recolored, turned
+from selfsup_cli.transforms.finetuning import (
+    cut_from_padded,
+    cut_out,
+    recolored,
+    relit,
+    turned,
+)
 from selfsup_cli.transforms.images import coins, mirror, to_unit
 
 _BATCH = 64
@@ -41,10 +48,10 @@ class ImageTask(ClassifierTask):
 
     many = "images"
     labelled = True
-    preset: TransferClassify
+    preset: Classifying
 
     def __init__(
-        self, preset: TransferClassify, backbone: Backbone, classes: tuple[str, ...], seed: int
+        self, preset: Classifying, backbone: Backbone, classes: tuple[str, ...], seed: int
     ) -> None:
         super().__init__()
         self.preset = preset
@@ -64,7 +71,10 @@ class ImageTask(ClassifierTask):
         augment, side = self.preset.augment, self.input.crop
         if augment.framing == "resized":
             return RandomResizedCrop((side, side), augment.scale)
-        return Crop((side, side), shorter_side(self.input), random=augment.framing == "random")
+        shorter = shorter_side(self.input)
+        if augment.pad:
+            side = shorter  # the rest of the way is gone on the device
+        return Crop((side, side), shorter, random=augment.framing == "random")
 
     def samples(self, source: ImageSource) -> ImageDataset:
         return ImageDataset(source, self.seed, plan=self.framing)
@@ -76,7 +86,7 @@ class ImageTask(ClassifierTask):
 
     def augmented(self, images: Tensor, g: torch.Generator) -> Tensor:
         """Crops uint8 `[B, 3, S, S]` as the network is trained on them, float in [-1, 1]."""
-        return augmented(images, self.preset.augment, g)
+        return augmented(images, self.preset.augment, g, self.input.crop)
 
     def asked(self, source: ImageSource, *, quick: bool) -> tuple[ImageSource, ImageViews]:
         """Which images are looked at, and how; with `quick` as little as says something."""
@@ -105,11 +115,16 @@ def views_of(crops: Crops) -> ImageViews:
     return ImageViews(crops, _RANDOM if crops == "random" else 1)
 
 
-def augmented(images: Tensor, how: ImageAugmentation, g: torch.Generator) -> Tensor:
-    """What is done to the pixels of crops uint8 `[B, 3, S, S]`: float32 in [-1, 1]."""
+def augmented(images: Tensor, how: ImageAugmentation, g: torch.Generator, side: int = 0) -> Tensor:
+    """What is done to the pixels of crops uint8 `[B, 3, S, S]`: float32 in [-1, 1].
+
+    Of padded ones a square of `side` is cut out. What `light` does may leave that range.
+    """
+    if how.pad:
+        images = cut_from_padded(images, how.pad, side, g)
     if how.flip:
         images = mirror(images, coins(len(images), 0.5, g))
-    if not (how.color or how.affine or how.cutout):
+    if not (how.color or how.affine or how.cutout or how.light):
         return to_unit(images)
     x = images.float().div_(255)
     if how.affine:
@@ -118,6 +133,8 @@ def augmented(images: Tensor, how: ImageAugmentation, g: torch.Generator) -> Ten
         x = recolored(x, g)
     if how.cutout:
         x = cut_out(x, how.cutout, how.cutout_side, g)
+    if how.light:
+        x = relit(x, g)
     return x.mul_(2).sub_(1)
 
 
@@ -130,7 +147,9 @@ def described(how: ImageAugmentation) -> str:
             "resized": f"random crops of {share} of the area",
             "center": "centre crops",
         }[how.framing],
+        f"of images with {how.pad} pixels of black around" if how.pad else "",
         "mirrored" if how.flip else "",
+        "brightness and contrast" if how.light else "",
         f"{100 * how.affine:g} % turned, moved, scaled and sheared" if how.affine else "",
         "colours" if how.color else "",
         f"{100 * how.cutout:g} % with a square cut out" if how.cutout else "",
@@ -168,9 +187,7 @@ def ask(
     return sums / len(views)
 
 
-def classifier(
-    preset: TransferClassify, backbone: Backbone, outputs: int, *, seed: int
-) -> Classifier:
+def classifier(preset: Classifying, backbone: Backbone, outputs: int, *, seed: int) -> Classifier:
     """The network that is trained: `backbone`, partly frozen, with the head the preset asks for."""
     fresh, head = preset.start.reinit_head, preset.head
     width, thesis = float(backbone.spec["width"]), backbone.arch in PADDED
@@ -179,11 +196,13 @@ def classifier(
         outputs=outputs,
         hidden=[max(8, 8 * round(n * width / 8)) for n in head.hidden] if fresh else [],
         pooling=head.pooling,
-        dropout=head.dropout if fresh else 0.0,
+        dropout=head.dropout if fresh else preset.regularize.dropout,
         batch_norm=head.batch_norm if fresh else True,
         truncated=0.005 if thesis or fresh else None,
     )
     backbone = sized(backbone, preset.augment, fresh=fresh, seed=seed)
+    if preset.regularize.inside and isinstance(backbone, PreActResNet):
+        backbone.drop(preset.regularize.inside)
     network = Classifier(backbone, spec, generator=generator(seed, "head"))
     return network.freeze(preset.start.freeze)
 

@@ -21,6 +21,7 @@ from selfsup_cli.data.images import ImageSource
 from selfsup_cli.data.mask_dataset import GREY, MaskDataset, ScaledCrop
 from selfsup_cli.data.mask_source import MaskedImages, open_masked
 from selfsup_cli.data.masks import VOID, Color, encode_mask
+from selfsup_cli.data.matched import strata
 from selfsup_cli.engine.devices import Hardware
 from selfsup_cli.engine.trainable import Batch, Update
 from selfsup_cli.errors import BadMediaError, InputError
@@ -28,6 +29,7 @@ from selfsup_cli.evaluation.fresh import first_samples, layers_of
 from selfsup_cli.evaluation.reading import Unreadable, read_items
 from selfsup_cli.evaluation.segment_scores import Segmentations, measured
 from selfsup_cli.evaluation.segmentation import Confusion
+from selfsup_cli.evaluation.steps import Passed
 from selfsup_cli.evaluation.task import Task, Told
 from selfsup_cli.models import Backbone
 from selfsup_cli.models.fcn import FcnSpec, Segmenter, TrainedSegmenter, save_segmenter
@@ -122,14 +124,15 @@ class Segment(Task):
         how = self.preset.augment
         return MaskDataset(source, self.seed, ScaledCrop(how.crop, how.shorter, how.scale))
 
-    def step(self, batch: Batch, update: Update) -> dict[str, Tensor]:
-        g = update.generator("augment")
+    def matched(self, source: MaskedImages, splits: int) -> np.ndarray:
+        return strata(source.present.astype(np.uint8), splits)
+
+    def passed(self, batch: Batch, update: Update, g: torch.Generator) -> Passed:
         images, masks = augmented(batch["image"], batch["mask"], self.preset.augment, g)
         with update.autocast():
             logits = self.network(images)
         loss, right = pixel_loss(logits, masks)
-        update(loss)
-        return {"loss": loss, "acc": right}
+        return Passed(loss, {"acc": right})
 
     def rescale(self, source: MaskedImages, hardware: Hardware) -> None:
         network = self.plain

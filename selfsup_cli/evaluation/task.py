@@ -6,13 +6,20 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 
-from selfsup_cli.config.transfer_images import Transfer
+from selfsup_cli.config.transfers import Transfer
+from selfsup_cli.config.weighing import WEIGHED, WeighedOptim, Weighing
 from selfsup_cli.data.loader import SourceDataset, collate
+from selfsup_cli.data.matched import strata
 from selfsup_cli.engine.devices import Hardware
-from selfsup_cli.engine.schedule import build_optimizer
-from selfsup_cli.engine.trainable import Trainable
+from selfsup_cli.engine.schedule import build_optimizer, build_weighed
+from selfsup_cli.engine.trainable import Batch, Trainable, Update
+from selfsup_cli.evaluation import steps
+from selfsup_cli.evaluation.looking import Looking
+from selfsup_cli.evaluation.steps import Passed
 from selfsup_cli.models.classifier import Classifier, OnBackbone, Trained, save_classifier
 from selfsup_cli.runs.report import Measurement, ProtocolValue
 
@@ -26,7 +33,7 @@ class Task(Trainable):
     `labelled` says whether it needs their labels. Sources are those of `many`.
     """
 
-    networks = ("network",)
+    networks: tuple[str, ...] = ("network",)
     name: str
     many: str
     labelled: bool = False
@@ -35,6 +42,8 @@ class Task(Trainable):
     preset: Transfer
     classes: tuple[str, ...]
     seed: int
+    looking: Looking | None = None
+    """What watches the labels that it is trained on."""
 
     @property
     def plain(self) -> OnBackbone:
@@ -53,15 +62,49 @@ class Task(Trainable):
         raise NotImplementedError
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        return {"main": build_optimizer(self.plain, self.preset.optim)}
+        how, optim = self.weighing, self.preset.optim
+        if how is None:
+            return {"main": build_optimizer(self.plain, optim)}
+        assert isinstance(optim, WeighedOptim)  # noqa: S101 (only that has the names asked for)
+        return {"main": build_weighed(self.plain, optim, how)}
+
+    @property
+    def weighing(self) -> Weighing | None:
+        """How the mini-batches of a step are weighted; None where it is taken on one batch."""
+        how: Weighing | None = getattr(self.preset, "weighing", None)
+        return how if self.preset.optim.name in WEIGHED else None
+
+    def passed(self, batch: Batch, update: Update, g: torch.Generator) -> Passed:
+        """One pass over `batch` in training; what is done to its pixels is drawn from `g`."""
+        raise NotImplementedError
+
+    def step(self, batch: Batch, update: Update) -> dict[str, Tensor]:
+        how = self.weighing
+        if how is None:
+            return steps.on_a_batch(self, batch, update)
+        return steps.on_mini_batches(self, batch, update, how)
+
+    def memory(self) -> dict[str, Tensor]:
+        return {} if self.looking is None else self.looking.memory()
+
+    def remember(self, memory: Mapping[str, Tensor]) -> None:
+        if self.looking is not None:
+            self.looking.remember(memory)
 
     def samples(self, source: Any) -> SourceDataset:
         """What the loader takes from the training part `source`."""
         raise NotImplementedError
 
+    def matched(self, source: Any, splits: int) -> np.ndarray:
+        """A label int64 `[N]` for each sample of the training part, by which its `splits`
+        mini-batches match."""
+        labels = np.asarray(source.labels)
+        return strata(labels, splits) if labels.ndim > 1 else labels
+
     def join(self, samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """A batch of samples."""
-        return collate(samples)
+        """A batch of samples; with their places as `sample` where somebody looks at them."""
+        batch = collate(samples)
+        return batch if self.looking is None else {**batch, "sample": batch["index"]}
 
     def prepare(
         self,

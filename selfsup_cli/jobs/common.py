@@ -17,6 +17,7 @@ from selfsup_cli.config.blocks import Machine, VideoData
 from selfsup_cli.config.presets import Resolved, dump, identity
 from selfsup_cli.data.images import ImageSource
 from selfsup_cli.data.loader import killed_worker
+from selfsup_cli.data.pose_images import PoseImages
 from selfsup_cli.data.ring import Points
 from selfsup_cli.data.source import (
     QUARANTINED,
@@ -26,6 +27,7 @@ from selfsup_cli.data.source import (
     check_bad_share,
     open_source,
 )
+from selfsup_cli.data.view_pairs import Anchors
 from selfsup_cli.engine import processes
 from selfsup_cli.engine.devices import Hardware, loader_workers
 from selfsup_cli.engine.progress import Progress
@@ -130,10 +132,10 @@ def open_both(data: VideoData, machine: Machine, progress: Progress) -> tuple[Vi
 
 
 class AnyPart(Protocol):
-    """Videos, images or points, and what was left out of them."""
+    """Videos, images, points or pairs of views, and what was left out of them."""
 
     @property
-    def source(self) -> ClipSource | ImageSource | Points: ...
+    def source(self) -> ClipSource | ImageSource | Points | Anchors | PoseImages: ...
 
     @property
     def left_out(self) -> Sequence[LeftOut]: ...
@@ -143,7 +145,7 @@ class Part(Protocol):
     """Videos or images, and what was left out of them."""
 
     @property
-    def source(self) -> ClipSource | ImageSource: ...
+    def source(self) -> ClipSource | ImageSource | PoseImages: ...
 
     @property
     def left_out(self) -> Sequence[LeftOut]: ...
@@ -160,11 +162,14 @@ def describe_both(train: Part, test: Part) -> dict[str, Any]:
     }
 
 
-def describe(source: ClipSource | ImageSource | Points) -> dict[str, Any]:
+def describe(
+    source: ClipSource | ImageSource | Points | Anchors | PoseImages,
+) -> dict[str, Any]:
     """What provenance keeps of a source. Of a pack it says what was lost in packing."""
     storage = getattr(source, "storage", None)
     attributes = getattr(source, "attributes", None)
-    many = "points" if isinstance(source, Points) else "images"
+    changes = getattr(source, "changes", ())
+    many = "points" if isinstance(source, Points) else getattr(source, "many", "images")
     return {
         "name": source.name,
         "split": source.split,
@@ -174,6 +179,7 @@ def describe(source: ClipSource | ImageSource | Points) -> dict[str, Any]:
         "classes": None if source.classes is None else len(source.classes),
         **({} if attributes is None else {"attributes": len(attributes)}),
         **({} if storage is None else {"storage": storage}),
+        **({"changes": list(changes)} if changes else {}),
     }
 
 

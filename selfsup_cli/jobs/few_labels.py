@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from selfsup_cli.data.images import ImageSource
+from selfsup_cli.data.pose_images import PoseImages
 from selfsup_cli.data.source import UNKNOWN, ClipSource
 from selfsup_cli.errors import InputError
 from selfsup_cli.randomness import derive
 
 
-def few(source: ClipSource | ImageSource, fraction: float, seed: int) -> np.ndarray:
+def few(source: ClipSource | ImageSource | PoseImages, fraction: float, seed: int) -> np.ndarray:
     """Positions (ascending int64) of a share of the videos or images, the same of every class.
 
     Chosen by a seeded hash of the ids, so that a larger share holds a smaller one. Where images

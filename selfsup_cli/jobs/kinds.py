@@ -70,8 +70,9 @@ def meant(
     data, network = given.get("data.source"), given.get("subject.run")
     if data in DATASETS:
         kind = DATASETS[str(data)].kind
-        # Points are read by none of these jobs; who reads images says so.
-        return _chosen(job, "image" if kind == "point" else kind, f"{data} has {kind}s")
+        # Points and views are read by none of these jobs; who reads images says so.
+        read: Kind = "video" if kind == "video" else "image"
+        return _chosen(job, read, f"{data} has {kind}s")
     if network is not None and (arch := _arch(network)) is not None:
         found = find_arch(arch)
         if found is not None:

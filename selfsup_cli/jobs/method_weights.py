@@ -13,6 +13,7 @@ from selfsup_cli.engine.trainable import unwrapped_state
 from selfsup_cli.errors import InputError
 from selfsup_cli.methods import create
 from selfsup_cli.methods.image_pretext import ImagePretext
+from selfsup_cli.methods.multiview import Multiview
 from selfsup_cli.methods.pretext import VideoPretext
 from selfsup_cli.models import load_backbone
 from selfsup_cli.models.weights import Sidecar, fill, read_weights, write_tensors
@@ -27,7 +28,7 @@ class _Method(Sidecar):
     method: str
 
 
-def save_method(run: Run, method: VideoPretext | ImagePretext) -> None:
+def save_method(run: Run, method: VideoPretext | ImagePretext | Multiview) -> None:
     """Write all weights but the backbone's, so that the task can be looked at afterwards."""
     state = unwrapped_state(method)
     kept = {name: value for name, value in state.items() if not name.startswith(_BACKBONE)}

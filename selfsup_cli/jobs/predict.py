@@ -157,7 +157,10 @@ def _only_whole(clips: int | None, crops: Crops | None) -> None:
 
 
 def _unfit(summary: RunSummary, tasks: list[str]) -> str | None:
-    if summary.job not in [f"transfer/{task}" for task in tasks]:
+    known = [f"transfer/{task}" for task in tasks]
+    if TASK["image"] in tasks:
+        known.append("pretrain/bilevel")
+    if summary.job not in known:
         wanted = " or ".join(f"'selfsup transfer {task}'" for task in tasks)
         return f"it is no run of {wanted} but of {summary.job}"
     if not (summary.path / MODEL).is_file():

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from selfsup_cli.config.bilevel import PretrainBilevel
 from selfsup_cli.config.presets import Resolved, identity
 from selfsup_cli.engine import processes, signals
 from selfsup_cli.engine.devices import choose, tune_allocator
@@ -41,6 +42,10 @@ def pretrain(
     are trained one after the other, each in a run of its own, and reported together. Raises
     InputError, MachineError, TrainingError and Stopped, each a sentence for the user.
     """
+    if isinstance(resolved.preset, PretrainBilevel):
+        from selfsup_cli.jobs.transfer import transfer  # which draws its curves as is done here
+
+        return transfer(resolved, run=run, command=command, dry_run=dry_run, quiet=quiet)
     work = work_of(resolved)
     preset = work.preset
     if dry_run:
@@ -245,6 +250,10 @@ def _panel(name: str) -> str:
         ("loss", "training loss"),
         ("acc_", "training accuracy"),
         ("lr", "learning rate"),
+        ("test_accuracy", "accuracy (quick)"),
+        ("train_accuracy", "accuracy (quick)"),
+        ("omega_negative", "share of weights below zero"),
+        ("omega_", "weight of mini-batches"),
         ("autoencoder_error", "error of the autoencoder"),
         ("heldout_autoencoder_error", "error of the autoencoder"),
         ("heldout_motion", "held-out accuracy, kind"),

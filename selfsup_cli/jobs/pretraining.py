@@ -11,6 +11,7 @@ import numpy as np
 from selfsup_cli.config.artifacts import PretrainArtifacts
 from selfsup_cli.config.gan import PretrainGan
 from selfsup_cli.config.image_pretrain import Framing, ImageFraming, PretrainImages
+from selfsup_cli.config.multiview import PretrainMultiview
 from selfsup_cli.config.presets import Resolved
 from selfsup_cli.config.video import PretrainVideo
 from selfsup_cli.data.image_dataset import ImageDataset
@@ -85,7 +86,7 @@ class Work(Protocol[P]):
     inputs: str
 
     @property
-    def preset(self) -> PretrainVideo | PretrainImages | PretrainGan:
+    def preset(self) -> PretrainVideo | PretrainImages | PretrainGan | PretrainMultiview:
         """The job's preset."""
         ...
 
@@ -119,8 +120,9 @@ class Work(Protocol[P]):
         """The checks on what is held out. After `create`."""
         ...
 
-    def watch(self, run: Run, part: P) -> Callable[[int], None] | None:
-        """What is to be done after each update, given their number. After `create`."""
+    def watch(self, run: Run, part: P) -> Callable[[int, float], None] | None:
+        """What is to be done after each update, given their number and what time they took, in
+        seconds. After `create`."""
         ...
 
     def keep(self, run: Run, part: P, facts: dict[str, Any]) -> str | None:
@@ -162,6 +164,10 @@ def work_of(resolved: Resolved) -> Work[Any]:
         from selfsup_cli.jobs.pretraining_gan import GanWork
 
         return GanWork(resolved.preset)
+    if isinstance(resolved.preset, PretrainMultiview):
+        from selfsup_cli.jobs.pretraining_multiview import MultiviewWork
+
+        return MultiviewWork(resolved.preset)
     if isinstance(resolved.preset, PretrainImages):
         return ImageWork(resolved.preset)
     assert isinstance(resolved.preset, PretrainVideo)  # noqa: S101 (there are two kinds)

@@ -27,7 +27,7 @@ from selfsup_cli.evaluation.gan_pixels import Reals, some
 from selfsup_cli.jobs import images
 from selfsup_cli.jobs.gan_monitoring import GanMonitoring
 from selfsup_cli.jobs.gan_progress import progress_pictures
-from selfsup_cli.jobs.generators import FOLDER
+from selfsup_cli.jobs.generators import FOLDER, keep_time
 from selfsup_cli.jobs.images import Images
 from selfsup_cli.jobs.pretraining import batches_of
 from selfsup_cli.methods.dfgan import Dfgan
@@ -120,19 +120,20 @@ class GanWork:
             split_rule=part.source.split_rule,
         )
 
-    def watch(self, run: Run, part: GanPart) -> Callable[[int], None]:
-        """Keep the generator at evenly spaced steps."""
+    def watch(self, run: Run, part: GanPart) -> Callable[[int, float], None]:
+        """Keep the generator at evenly spaced steps, and how long the training had taken."""
         train = self.preset.train
         total = self.preset.training.epochs * (len(part.source) // self.per_update)
         total = min(total, train.max_steps or total)
         kept = train.keep_generators
         steps = {round(total * (k + 1) / kept) for k in range(kept)}
 
-        def after(step: int) -> None:
+        def after(step: int, seconds: float) -> None:
             if step in steps and processes.rank() == 0:
                 (run.path / FOLDER).mkdir(exist_ok=True)
                 path = run.path / FOLDER / f"step-{step:08d}.safetensors"
                 self._save(path, part, step, run.name)
+                keep_time(run.path, step, seconds)
 
         return after
 

@@ -10,8 +10,9 @@ from statistics import fmean, stdev
 from selfsup_cli.config.presets import Resolved
 from selfsup_cli.jobs import common
 from selfsup_cli.jobs.common import Outcome
+from selfsup_cli.runs import atomic
 from selfsup_cli.runs import report as reports
-from selfsup_cli.runs.report import Finding, Measurement, ProtocolValue, Report
+from selfsup_cli.runs.report import Finding, Measurement, Picture, ProtocolValue, Report
 from selfsup_cli.runs.run import Run
 from selfsup_cli.runs.statistics import Interval, clustered_mean
 
@@ -56,6 +57,7 @@ def together(
             created=reports.now(),
             findings=[_spread(rows[0], [one.measurements[0].value for one in all_reports], runs)],
             measurements=rows,
+            pictures=_pictures(record, runs[0], all_reports[0]),
             data={one.run: one.data for one in all_reports},
             cost=_summed([one.cost for one in all_reports]),
             left_out=all_reports[0].left_out,
@@ -64,6 +66,18 @@ def together(
         record.write_report(report)
         record.finish()
     return Outcome(record.path, report)
+
+
+def _pictures(record: Run, first: Run, report: Report) -> list[Picture]:
+    """Those of the first run, as an example."""
+    shown = []
+    for one in report.pictures:
+        source = first.path / one.file
+        if source.is_file():
+            name = source.name
+            atomic.write_bytes(record.picture(name), source.read_bytes())
+            shown.append(Picture(file=f"pictures/{name}", caption=f"{first.name}: {one.caption}"))
+    return shown
 
 
 def mean_of(rows: Sequence[Measurement]) -> Measurement:

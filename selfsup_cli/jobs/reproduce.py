@@ -26,13 +26,15 @@ from selfsup_cli.jobs.reproduce_stages import Failure, State, looks_done, run_st
 from selfsup_cli.jobs.reproduce_table import Gathered, gather, thesis_numbers
 from selfsup_cli.runs import atomic
 from selfsup_cli.runs import report as reports
-from selfsup_cli.runs.report import Finding, Picture, Report
+from selfsup_cli.runs.report import Curve, Finding, Picture, Report
 from selfsup_cli.runs.run import Run, runs_dir
 
 log = logging.getLogger("selfsup")
 
 JOB = "reproduce"
 MOST_LISTED = 10
+JUDGED_BY = "judges.inception"
+WEIGHTS = "weights-inception-2015-12-05-6726825d.pth"
 
 
 @dataclass
@@ -198,21 +200,34 @@ def stages(
 
 
 def _chooser(experiment: Experiment, patterns: Sequence[str]) -> Callable[[str], bool]:
-    """Whether a row is among those that the patterns name. Raises InputError if one names none."""
+    """Whether a row is among those that the patterns name, and not those that begin with `!`.
+
+    Raises InputError if one names none.
+    """
     keys = [row.key for row in experiment.rows]
-    for pattern in patterns:
+    no = [pattern.removeprefix("!") for pattern in patterns if pattern.startswith("!")]
+    yes = [pattern for pattern in patterns if not pattern.startswith("!")] or ["*"]
+    for pattern in (*yes, *no):
         if not any(fnmatchcase(key, pattern) for key in keys):
             raise InputError(
                 f"no row of {experiment.experiment} is called '{pattern}'"
                 f"{nearest(pattern, keys)}; its rows are: {', '.join(keys)}",
                 kind="unknown-row",
             )
-    return lambda key: not patterns or any(fnmatchcase(key, one) for one in patterns)
+
+    def chosen(key: str) -> bool:
+        return any(fnmatchcase(key, one) for one in yes) and not any(
+            fnmatchcase(key, one) for one in no
+        )
+
+    return chosen
 
 
 def _require_data(name: str, laid: Plan, chosen: Sequence[Stage]) -> None:
     """Raise MissingDataError if a dataset that is to be read is not where it must be."""
     missing: dict[str, str] = {}
+    if laid.given.inception is not None and not Path(laid.given.inception).is_file():
+        missing[JUDGED_BY] = f"--inception {laid.given.inception}: there is no such file"
     for stage in chosen:
         data: Any = getattr(stage.resolved.preset, "data", None)
         if data is None:  # filters are looked at without any
@@ -225,6 +240,12 @@ def _require_data(name: str, laid: Plan, chosen: Sequence[Stage]) -> None:
                 registered_root(data.source, data)
             except InputError as error:
                 missing[data.source] = f"{laid.name} needs {data.source}: {error}"
+        if stage.settings.get(JUDGED_BY, "") is None:
+            missing[JUDGED_BY] = (
+                f"{laid.name} needs the Inception network of 2015 for FID and the Inception Score, "
+                f"which does not come along: get {WEIGHTS} (torch-fidelity's release v0.2.0) and "
+                "name it with --inception"
+            )
     if missing:
         raise MissingDataError(name, list(missing.values()))
 
@@ -323,7 +344,8 @@ def _report(run: Run, laid: Plan, prints: str, found: Gathered, states: dict[str
         findings=sentences,
         table=found.table,
         measurements=list(found.numbers.values()),
-        pictures=_pictures(run, laid, states),
+        curves=found.curves,
+        pictures=[*_drawn(run, found.curves), *_pictures(run, laid, states)],
         data={
             "experiment": laid.experiment.experiment,
             "scale": f"{laid.scale}: {laid.at.about}",
@@ -332,6 +354,16 @@ def _report(run: Run, laid: Plan, prints: str, found: Gathered, states: dict[str
         },
         cost={"seconds": round(sum(seconds), 1)},
     )
+
+
+def _drawn(run: Run, lines: list[Curve]) -> list[Picture]:
+    """The curves of all rows as a picture."""
+    if not lines:
+        return []
+    from selfsup_cli.visualization import curves
+
+    curves.draw(run.picture("curves.png"), lines)
+    return [Picture(file="pictures/curves.png", caption="Each row over the course of training.")]
 
 
 def _pictures(run: Run, laid: Plan, states: dict[str, State]) -> list[Picture]:
@@ -361,5 +393,5 @@ def _data(laid: Plan, states: dict[str, State]) -> dict[str, Any]:
 
 
 def _given(given: Given) -> list[str]:
-    words = [] if given.data is None else ["--data", given.data]
-    return words if given.root is None else [*words, "--data-root", given.root]
+    pairs = {"--data": given.data, "--data-root": given.root, "--inception": given.inception}
+    return [word for option, value in pairs.items() if value for word in (option, value)]

@@ -27,7 +27,9 @@ from selfsup_cli.config.experiment import (
     Scale,
     ScaleName,
     Settings,
+    StageAt,
 )
+from selfsup_cli.config.gan import RING
 from selfsup_cli.config.jobs import JOBS
 from selfsup_cli.config.options import Option, options_of
 from selfsup_cli.config.presets import Resolved, identity, resolve
@@ -36,6 +38,8 @@ from selfsup_cli.errors import InputError
 from selfsup_cli.runs.run import runs_dir
 
 SOURCE, ROOT = "data.source", "data.root"
+SAMPLES = "sample/dfgan"
+INCEPTION = "inception"
 # Settings of data that is rendered; data of the user's own has none of them.
 _RENDERED = ("data.motion.", "data.scenes.", "data.facelike.")
 
@@ -46,6 +50,7 @@ class Given:
 
     data: str | None = None
     root: str | None = None
+    inception: str | None = None
 
     @property
     def tag(self) -> str:
@@ -61,7 +66,7 @@ class Stage:
     """A stage as it is run. `needs` are the names of the runs it starts from, or `random`.
 
     `run` is the name of its run. A picture is a file in the folder of runs, under that name and a
-    few digits that stand for what it was made with.
+    few digits that stand for what it was made with; samples are a folder there.
     """
 
     run: str
@@ -78,12 +83,18 @@ class Stage:
         return self.job.startswith("visualize/")
 
     @property
+    def is_sample(self) -> bool:
+        """Whether it ends in a folder of samples instead of a run."""
+        return self.job == SAMPLES
+
+    @property
     def path(self) -> Path:
-        """The folder of its run, or the file of its picture."""
-        if not self.is_picture:
+        """The folder of its run or of its samples, or the file of its picture."""
+        if not self.is_picture and not self.is_sample:
             return runs_dir() / self.run
         made_with = json.dumps(self.identity, sort_keys=True).encode()
-        return runs_dir() / f"{self.run}-{hashlib.sha256(made_with).hexdigest()[:8]}.png"
+        name = f"{self.run}-{hashlib.sha256(made_with).hexdigest()[:8]}"
+        return runs_dir() / (f"{name}.png" if self.is_picture else name)
 
     @cached_property
     def resolved(self) -> Resolved:
@@ -106,7 +117,8 @@ class Stage:
         for path, value in self._settings().items():
             if _at(said, path) != value:
                 words += _argument(path, value, options.get(path))
-        return [*words, *(("--out", str(self.path)) if self.is_picture else ("--run", self.run))]
+        out = self.is_picture or self.is_sample
+        return [*words, *(("--out", str(self.path)) if out else ("--run", self.run))]
 
     def command(self) -> str:
         """The same as a line for a shell."""
@@ -117,7 +129,7 @@ class Stage:
             return dict(self.settings)
         first, *others = starting_options(self.job)
         starts: Settings = {first.path: list(self.needs) if first.is_list else self.needs[0]}
-        if others and not first.is_list:
+        if others and not first.is_list and self.needs[1:]:
             starts[others[0].path] = list(self.needs[1:])
         return {**starts, **self.settings}
 
@@ -191,11 +203,12 @@ def _plan(experiment: Experiment, scale: ScaleName, given: Given, above: tuple[s
     if experiment.scale(scale) is None:
         known: list[str] = [one for one in SCALES if experiment.scale(one) is not None]
         raise unknown(f"scale of {experiment.experiment}", scale, known)
-    made = Plan(experiment, scale, given, above=(*above, experiment.experiment))
+    at = experiment.at_scale(scale)
+    made = Plan(at, scale, given, above=(*above, experiment.experiment))
     _check(given, made)
     shared: dict[str, str] = {}
-    for row in experiment.rows:
-        for name in _asked_for(experiment, row):
+    for row in at.rows:
+        for name in _asked_for(at, row):
             _lay(made, row, name, shared)
     return made
 
@@ -225,12 +238,21 @@ def _check(given: Given, made: Plan) -> None:
             kind="usage",
             hint="--data-root names the folder that holds the datasets",
         )
+    asks = (value for one in made.at.stages for value in one.set.values())
+    if given.inception is not None and len(made.above) == 1 and f"{{{INCEPTION}}}" not in asks:
+        raise InputError(
+            f"--inception: at the scale {made.scale} no stage of {made.experiment.experiment} "
+            "measures by the Inception network; leave it out",
+            kind="usage",
+        )
     if given.data is not None and os.sep in given.data and not Path(given.data).exists():
         raise InputError(f"--data {given.data}: there is no such file or folder", kind="usage")
 
 
 def _asked_for(experiment: Experiment, row: Row) -> Iterator[str]:
     """The stages whose results of a row are shown."""
+    if row.spread_of:
+        return
     for column in experiment.columns:
         yield row.use.get(column.stage, column.stage)
     for shown in experiment.pictures:
@@ -248,7 +270,9 @@ def _lay(made: Plan, row: Row, name: str, shared: dict[str, str]) -> str:
     if stage.borrow is not None:
         run = _borrow(made, stage.borrow)
     else:
-        needs = tuple(_lay(made, row, row.use.get(one, one), shared) for one in stage.needs)
+        others = [one.needs for one in _blocks(made, name) if one.needs is not None]
+        wanted = others[-1] if others else stage.needs
+        needs = tuple(_lay(made, row, row.use.get(one, one), shared) for one in wanted)
         assert stage.job is not None  # noqa: S101 (an experiment sees to it)
         preset, settings = _settings(made, row, name, stage.job)
         fresh = Stage(
@@ -285,20 +309,27 @@ def _leads_to(made: Plan, run: str, target: str) -> bool:
     )
 
 
-def _settings(made: Plan, row: Row, name: str, job: str) -> tuple[str | None, Settings]:
-    """Preset and settings: those of the stage, of the scale, of the row, then the user's data."""
+def _blocks(made: Plan, name: str) -> list[StageAt]:
+    """What the scale says of a stage, or what it says of it on data of the user's own."""
     blocks = [one for one in made.at.stages if one.name == name]
     if made.given.data is not None and made.at.own_data is not None:
         blocks = [one for one in made.at.own_data.stages if one.name == name] or blocks
+    return blocks
+
+
+def _settings(made: Plan, row: Row, name: str, job: str) -> tuple[str | None, Settings]:
+    """Preset and settings: those of the stage, of the scale, of the row, then the user's data."""
+    blocks = _blocks(made, name)
     preset = next((one.preset for one in reversed(blocks) if one.preset is not None), None)
     stage = made.experiment.stage(name)
     settings: Settings = dict(stage.set)
     for block in (*(one.set for one in blocks), row.set.get(name, {})):
         settings |= block
-    fill = {"row": row.key, **row.fill}
+    fill = {"row": row.key, INCEPTION: made.given.inception, **row.fill}
     settings = {path: _filled(value, fill) for path, value in settings.items()}
     data, root = made.given.data, made.given.root
-    if data is not None:
+    # Points of the ring are no images, whoever's.
+    if data is not None and settings.get(SOURCE) != RING:
         settings = {p: v for p, v in settings.items() if not p.startswith(_RENDERED)}
         if "data" in JOBS[job].model_fields:
             settings[SOURCE] = data

@@ -30,6 +30,8 @@ from selfsup_cli.runs.run import Run, runs_dir
 
 Say = Callable[[str], None]
 
+GENERATES = "pretrain/dfgan"
+FACTS = "samples.json"
 _POLL_S = 0.05
 _ERROR = "selfsup: error: "
 _KEPT = 20
@@ -62,6 +64,8 @@ def state(stage: Stage, stages: Mapping[str, Stage]) -> State:
     """How far a stage is. Reads its run, and of the runs it starts from their reports."""
     if stage.is_picture:
         return State(stage.path.is_file())
+    if stage.is_sample:
+        return State(_drawn(stage), begun=stage.path.exists())
     if not (stage.path / "run.json").is_file():
         return State(False, begun=stage.path.exists())
     try:
@@ -76,7 +80,8 @@ def state(stage: Stage, stages: Mapping[str, Stage]) -> State:
     whole = [one for one in run.info.parents if "part" not in one]
     used = {str(one.get("run")): one.get("sha256") for one in whole}
     for need in stage.needs:
-        if need in stages and (now := _weights(stages[need])) and used.get(need, now) != now:
+        now = _weights(stages[need]) if need in stages else set()
+        if now and used.get(need) not in {None, *now}:
             said = f"run {stage.run} started from other weights than run {need} has now"
             return State(False, begun=True, problem=_to_remove(said, stage))
     return State(report is not None, begun=True, report=report)
@@ -85,6 +90,8 @@ def state(stage: Stage, stages: Mapping[str, Stage]) -> State:
 def looks_done(stage: Stage) -> bool:
     """Whether a stage says that it is done, whatever it was made with: a quick look."""
     try:
+        if stage.is_sample:
+            return _drawn(stage)
         return stage.path.is_file() if stage.is_picture else Run.open(stage.path).complete
     except InputError:
         return False
@@ -279,21 +286,31 @@ def _follow(parent: int) -> Callable[[], None] | None:
     return follow
 
 
-def _weights(stage: Stage) -> str | None:
-    """Hash of the backbone that a run has, as its sidecar says, or else its report.
-
-    That of a transfer is about the whole network, head and all.
-    """
+def _weights(stage: Stage) -> set[str]:
+    """Hashes of what a run has learned: of the backbone, as its sidecar says, and what its report
+    names where there is none or where it is something else, a generator."""
+    found: set[str] = set()
     try:
         sidecar = (stage.path / "backbone.safetensors.json").read_bytes()
-        return str(json.loads(sidecar)["weights"]["sha256"])
+        found.add(str(json.loads(sidecar)["weights"]["sha256"]))
     except (OSError, ValueError, KeyError, TypeError):
         pass
+    if found and stage.job != GENERATES:
+        return found
     try:
         report = Run.open(stage.path).report()
     except InputError:
-        return None
-    return None if report is None else report.weights
+        return found
+    return found if report is None or report.weights is None else {*found, report.weights}
+
+
+def _drawn(stage: Stage) -> bool:
+    """Whether a folder of samples holds all that was asked for."""
+    try:
+        facts = json.loads((stage.path / FACTS).read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(facts, dict) and bool(facts.get("complete"))
 
 
 def _to_remove(said: str, stage: Stage) -> str:

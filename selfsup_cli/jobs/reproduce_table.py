@@ -8,11 +8,12 @@ from typing import Any
 
 from selfsup_cli.config.experiment import Column, Experiment, Measured, Row
 from selfsup_cli.errors import InputError
+from selfsup_cli.jobs.reproduce_combined import end, lines, read_off, spread
 from selfsup_cli.jobs.reproduce_plan import Plan
 from selfsup_cli.jobs.reproduce_stages import Failure, State
 from selfsup_cli.runs import published
 from selfsup_cli.runs.experiment_table import ExperimentTable, Heading, TableCell, TableRow
-from selfsup_cli.runs.report import Measurement, Published, Report
+from selfsup_cli.runs.report import Curve, Measurement, Published, Report
 
 UNCHECKED = "whether all else of its protocol is the same was not checked by the run"
 
@@ -22,7 +23,8 @@ Numbers = dict[tuple[str, str], Measurement]
 
 @dataclass(frozen=True)
 class Gathered:
-    """The numbers as far as they are there: by row and column, and as a table.
+    """The numbers as far as they are there: by row and column, and as a table, and the curves that
+    some of them are read off.
 
     The table refers to `numbers` by their places.
     """
@@ -30,6 +32,7 @@ class Gathered:
     numbers: Numbers
     printed: dict[tuple[str, str], float]
     table: ExperimentTable
+    curves: list[Curve]
 
 
 def gather(plan: Plan, states: Mapping[str, State], failures: Mapping[str, Failure]) -> Gathered:
@@ -38,6 +41,7 @@ def gather(plan: Plan, states: Mapping[str, State], failures: Mapping[str, Failu
     numbers: Numbers = {}
     thesis: dict[tuple[str, str], float] = {}
     rows = []
+    ends = {one.key: end(plan, one, states) for one in experiment.columns if one.along}
     for row in experiment.rows:
         cells = []
         for column in experiment.columns:
@@ -47,6 +51,10 @@ def gather(plan: Plan, states: Mapping[str, State], failures: Mapping[str, Failu
                 thesis[row.key, column.key] = value
             run = plan.cells.get((row.key, row.use.get(column.stage, column.stage)))
             found = None if run is None else _ours(plan, row, column, run, states, failures)
+            if row.spread_of:
+                found = spread(experiment, row, column, numbers)
+            elif isinstance(found, Measurement) and column.along and run is not None:
+                found = read_off(found, column, states[run].report, ends[column.key])
             if isinstance(found, Measurement):
                 place = len(numbers)
                 beside = _beside(plan, found, printed)
@@ -62,7 +70,7 @@ def gather(plan: Plan, states: Mapping[str, State], failures: Mapping[str, Failu
         rows=[*rows, *_of_others(experiment)],
         differs=plan.differs,
     )
-    return Gathered(numbers, thesis, table)
+    return Gathered(numbers, thesis, table, lines(plan, states))
 
 
 def thesis_numbers(experiment: Experiment) -> dict[tuple[str, str], published.Row]:
@@ -173,7 +181,12 @@ def _heading(experiment: Experiment, column: Column, numbers: Numbers) -> Headin
         if (printed := printed_row(experiment, row, column)) is not None
     ]
     unit = units[0] if units else ""
-    return Heading(key=column.key, head=column.head, unit=unit, better=column.better)
+    head = column.head
+    if column.measured.metric is None:
+        # By which network it is depends on the scale, and it is not to be taken for another one.
+        metrics = dict.fromkeys(m.metric for (_, key), m in numbers.items() if key == column.key)
+        head = ", ".join([head, *metrics])
+    return Heading(key=column.key, head=head, unit=unit, better=column.better)
 
 
 def _of_others(experiment: Experiment) -> Iterator[TableRow]:

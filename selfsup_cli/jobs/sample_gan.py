@@ -75,6 +75,7 @@ def dfgan(resolved: Resolved, *, out: Path | None, quiet: bool = False) -> Outco
         )
         for kind in kinds:
             made[kind](drawing)
+    drawing.facts["complete"] = True
     drawing.tell()
     drawing.facts["files"] = drawing.files
     text = "\n".join([*drawing.said, *(str(folder / name) for name in drawing.files)])

@@ -8,28 +8,31 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from selfsup_cli.config.generated import Score
-from selfsup_cli.config.images import ImageData
 from selfsup_cli.config.presets import Resolved
 from selfsup_cli.engine import signals
 from selfsup_cli.engine.devices import choose, loader_workers, tune_allocator
 from selfsup_cli.engine.progress import Progress
 from selfsup_cli.engine.signals import StopFlag
-from selfsup_cli.errors import InputError
-from selfsup_cli.evaluation.gan_pixels import Reals, Samples, image_generator, one_side, some
-from selfsup_cli.evaluation.gan_scores import Reference, Scores, measurement, score_all, warning
-from selfsup_cli.evaluation.judges import FEATURES, Judge, Pixels, exact, see
+from selfsup_cli.evaluation.gan_pixels import Reals, some
+from selfsup_cli.evaluation.gan_scores import (
+    Reference,
+    Scores,
+    by_run,
+    measurement,
+    score_all,
+    warning,
+)
+from selfsup_cli.evaluation.judges import FEATURES, Judge, exact, see
 from selfsup_cli.jobs import common
 from selfsup_cli.jobs.common import Outcome
-from selfsup_cli.jobs.generators import Origin, find_generators, weights_of
 from selfsup_cli.jobs.images import Images, open_images
 from selfsup_cli.jobs.judges import load_judges
+from selfsup_cli.jobs.score_subject import Candidate, Subject, check, open_subject
 from selfsup_cli.jobs.shortcuts import machine
-from selfsup_cli.models.gan_sampling import Latents, Sampler
 from selfsup_cli.runs import atomic
 from selfsup_cli.runs import report as reports
 from selfsup_cli.runs.report import Curve, Finding, Picture, ProtocolValue, Report
@@ -40,27 +43,8 @@ SCORES = "scores.json"
 _UNFINISHED = ".features"
 _SHOWN = 64
 _BATCH = 100
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """Images that are scored: those of a generator at `step`, or None of no generator."""
-
-    step: int | None
-    pixels: Pixels
-
-
-@dataclass(frozen=True)
-class Subject:
-    """What is scored: its name, the candidates in order of their steps, and what is said of it."""
-
-    name: str
-    arch: str
-    side: int
-    candidates: list[Candidate]
-    protocol: dict[str, ProtocolValue]
-    parents: list[dict[str, Any]]
-    data: ImageData
+_TIME = "training time, s"
+_OVER_TIME = ("Fréchet distance", "Inception Score")
 
 
 def score(
@@ -73,6 +57,7 @@ def score(
 ) -> Outcome:
     """Score the newest generators of a run, or images, by every network that is named.
 
+    Of a run of several trainings (`--seeds`) the generators of each are, and the mean is over them.
     What has been scored stays, and so do features of real images (in the cache) and of the samples
     at hand, so that a run that was stopped goes on where it was. Raises InputError, MachineError
     and Stopped.
@@ -81,11 +66,12 @@ def score(
         return done
     preset = resolved.preset
     assert isinstance(preset, Score)  # noqa: S101 (command and preset belong together)
+    check(resolved, preset)
     hardware = choose(preset.machine.device)
     tune_allocator()
     judges = load_judges(preset.judges, hardware.device)
     with signals.catching() as stop, Progress(quiet=quiet) as progress, exact():
-        subject = _subject(preset, hardware.device, progress)
+        subject = open_subject(preset, hardware.device, progress)
         real = _real(preset, subject, progress)
         reals = Reals(real.source, subject.side, workers=loader_workers(preset.machine.workers))
         if dry_run:
@@ -113,65 +99,6 @@ def score(
 
 def _parent(judge: Judge) -> dict[str, str]:
     return dict(judge.origin) or {"judge": judge.name, "sha256": judge.weights}
-
-
-def _subject(preset: Score, device: torch.device, progress: Progress) -> Subject:
-    if preset.subject.images is not None:
-        return _images(preset, progress)
-    origin = find_generators(preset.subject)
-    settings = preset.samples
-    steps = sorted(origin.files)[-preset.subject.checkpoints :]
-    candidates: list[Candidate] = []
-    for step in steps:
-        _, found = origin.at(step)
-        network, weights = weights_of(found, preset.subject.weights)
-        side = image_generator(network, origin.name).size
-        sampler = Sampler(
-            network, batch_norm=settings.batch_norm, batch=settings.batch, device=device
-        )
-        latents = Latents(settings.seed, network.latent, settings.truncation)
-        key = f"{found.sha256}/{weights}"
-        candidates.append(Candidate(step, Samples(sampler, latents, settings.count, key)))
-    protocol: dict[str, ProtocolValue] = {
-        "weights": weights,
-        "batch_norm": sampler.told,
-        "truncation": "none" if settings.truncation is None else settings.truncation,
-        "seed": settings.seed,
-    }
-    parents = [{"run": origin.name, "arch": "dfgan", "sha256": found.sha256}]
-    data = _data(origin, preset)
-    return Subject(origin.name, "dfgan", side, candidates, protocol, parents, data)
-
-
-def _data(origin: Origin, preset: Score) -> ImageData:
-    data = origin.data(preset.data)
-    if data.source is None:
-        raise InputError("say which real images to compare with: --data", kind="no-data")
-    return data
-
-
-def _images(preset: Score, progress: Progress) -> Subject:
-    name = str(preset.subject.images)
-    if preset.subject.run is not None:
-        raise InputError("either --from or --images is scored, not both", kind="usage")
-    if preset.data.source is None:
-        raise InputError(
-            "--images: images of no run have no data of their own to be compared with; say which "
-            "with --data",
-            kind="no-data",
-        )
-    asked = ImageData(source=name, max_bad=preset.data.max_bad)
-    source = open_images(
-        asked, "all", labels=False, machine=machine(preset.machine), progress=progress
-    ).source
-    chosen = some(source, preset.samples.count, preset.samples.seed)
-    side = one_side(source)
-    pixels = Reals(chosen, side, workers=loader_workers(preset.machine.workers))
-    protocol: dict[str, ProtocolValue] = {"weights": "images as given", "seed": preset.samples.seed}
-    parents = [{"images": name, "sha256": source.fingerprint}]
-    return Subject(
-        source.name, "images", side, [Candidate(None, pixels)], protocol, parents, preset.data
-    )
 
 
 def _real(preset: Score, subject: Subject, progress: Progress) -> Images:
@@ -216,18 +143,18 @@ class _Work:
         return found
 
     def _earlier(self, judge: Judge, candidate: Candidate) -> Scores | None:
-        return next(
-            (s for s in self.done if (s.judge, s.step) == (judge.name, candidate.step)), None
-        )
+        wanted = (judge.name, candidate.run, candidate.step)
+        return next((s for s in self.done if (s.judge, s.run, s.step) == wanted), None)
 
     def _score(self, judge: Judge, candidate: Candidate, reference: Reference) -> Scores:
-        step = candidate.step
-        what = f"{judge.name}, samples" + ("" if step is None else f" of step {step}")
+        step, run = candidate.step, candidate.run
+        of = "" if run in (None, self.subject.name) else f"{run}, "
+        what = f"{judge.name}, samples" + ("" if step is None else f" of {of}step {step}")
         folder = self.run.path / _UNFINISHED
         seen = see(judge, candidate.pixels, folder=folder, progress=self._telling(what))
         self.progress.update(f"{what}: measuring", force=True)
         seed = self.preset.samples.seed
-        one = score_all(judge, seen, reference, self.preset.measures, step=step, seed=seed)
+        one = score_all(judge, seen, reference, self.preset.measures, step=step, run=run, seed=seed)
         self.done.append(one)
         atomic.write_json(
             self.run.path / SCORES, [scores.model_dump(mode="json") for scores in self.done]
@@ -299,8 +226,7 @@ def _conclude(
         findings += [
             Finding(text=said, verdict="bad") for said in (few, judge.said) if said is not None
         ]
-        if len(several) > 1:
-            lines += [_line(several, which) for which in range(len(several[0].numbers))]
+        lines += _lines(subject, several)
     title = f"{subject.name} beside {real.source.name}"
     pictures = _pictures(work, title, lines)
     report = Report(
@@ -318,31 +244,55 @@ def _conclude(
         **reports.left_out(real.left_out),
     )
     run.write_report(report)
+    # A kill between the last score and the end of its features leaves those behind.
+    shutil.rmtree(run.path / _UNFINISHED, ignore_errors=True)
     run.finish()
     return Outcome(run.path, report)
 
 
 def _headline(row: reports.Measurement, several: Sequence[Scores]) -> str:
     spread = ""
+    runs = by_run(several)
     if len(several) > 1:
-        steps = [str(scores.step) for scores in several]
-        spread = (
-            f" ± {row.protocol['standard_deviation']:.3g} over {len(steps)} checkpoints "
-            f"({steps[0]} to {steps[-1]})"
-        )
+        steps = [str(scores.step) for scores in runs[0]]
+        of = f"{len(steps)} checkpoints ({steps[0]} to {steps[-1]})"
+        if len(runs) > 1:
+            of = f"{len(runs)} trainings" + (f", each over {of}" if len(steps) > 1 else "")
+        spread = f" ± {row.protocol['standard_deviation']:.3g} over {of}"
     return (
         f"{row.metric} of {row.subject}: {row.value:.4g}{spread}, {row.n} samples beside "
         f"{row.protocol['real_images']} images of {row.dataset} ({row.split})"
     )
 
 
-def _line(several: Sequence[Scores], which: int) -> Curve:
-    name = several[0].numbers[which].name
-    unit = several[0].numbers[which].unit
-    points = [(float(scores.step or 0), scores.numbers[which].value) for scores in several]
-    return Curve(
-        name=name, x_label="step", y_label=f"{name}, {unit}" if unit else name, points=points
-    )
+def _lines(subject: Subject, several: Sequence[Scores]) -> list[Curve]:
+    """Every number over the steps of each training, distance and score also over its time."""
+    times = {(one.run, one.step): one.seconds for one in subject.candidates}
+    parts = [part for part in by_run(several) if len(part) > 1]
+    drawn = []
+    for which, number in enumerate(several[0].numbers):
+        label = f"{number.name}, {number.unit}" if number.unit else number.name
+        for part in parts:
+            of = f", {part[0].run}" if len(parts) > 1 else ""
+            values = [scores.numbers[which].value for scores in part]
+            steps = [float(scores.step or 0) for scores in part]
+            seconds = [times[scores.run, scores.step] for scores in part]
+            known = [one for one in seconds if one is not None]
+            name = f"{number.name}{of}"
+            drawn.append(
+                Curve(
+                    name=name, x_label="step", y_label=label,
+                    points=list(zip(steps, values, strict=True)),
+                )
+            )  # fmt: skip
+            if number.what in _OVER_TIME and len(known) == len(values):
+                drawn.append(
+                    Curve(
+                        name=name, x_label=_TIME, y_label=f"{label} by {_TIME}",
+                        points=list(zip(known, values, strict=True)),
+                    )
+                )  # fmt: skip
+    return drawn
 
 
 def _pictures(work: _Work, title: str, lines: Sequence[Curve]) -> list[Picture]:
@@ -360,10 +310,13 @@ def _pictures(work: _Work, title: str, lines: Sequence[Curve]) -> list[Picture]:
 
 
 def _rehearse(preset: Score, subject: Subject, judges: Sequence[Judge], reals: Reals) -> Outcome:
-    steps = [one.step for one in subject.candidates if one.step is not None]
+    found = (one.step for one in subject.candidates if one.step is not None)
+    steps = list(dict.fromkeys(found))
     samples = len(subject.candidates[-1].pixels)
+    runs = len({one.run for one in subject.candidates})
     text = (
         f"scored: {subject.name}"
+        + (f", {runs} trainings" if runs > 1 else "")
         + (f", steps {', '.join(map(str, steps))}" if steps else "")
         + f", {samples} images each\n"
         f"beside: {len(reals)} images of {reals.source.name} ({reals.source.split_rule}), "
@@ -374,6 +327,7 @@ def _rehearse(preset: Score, subject: Subject, judges: Sequence[Judge], reals: R
     )
     facts = {
         "steps": steps,
+        "trainings": runs,
         "samples": samples,
         "real_images": len(reals),
         "judges": [judge.name for judge in judges],

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from selfsup_cli.config.registry import PADDED
+from selfsup_cli.config.pose import TransferPose
+from selfsup_cli.config.registry import IMAGENET_ARCHS, PADDED, TIMM
 from selfsup_cli.config.transfer import TransferVideo
-from selfsup_cli.config.transfer_images import Transfer, TransferImages
+from selfsup_cli.config.transfer_images import TransferImages
+from selfsup_cli.config.transfers import Transfer
 from selfsup_cli.errors import InputError
 from selfsup_cli.jobs.subject import LEARNED, RANDOM, is_weights, other_kind, require_kind
 from selfsup_cli.models import Backbone, build, load_backbone
@@ -22,9 +24,11 @@ if TYPE_CHECKING:
     from selfsup_cli.config.registry import Kind
 
 SUPERVISED = "supervised"
+_LABELLED = "pretrain/bilevel"  # the job of transfer/classify from random weights
 
 _THESIS_INPUT = ((128, 171), 112)
 _STL_SHORTER, _STL_CROP = 96, 64
+_POSE_SIDE = 128
 
 
 @dataclass
@@ -51,13 +55,14 @@ def load_start(preset: Transfer, name: str | None, seed: int) -> Start:
 def _found(preset: Transfer, name: str | None, seed: int) -> Start:
     init = preset.start.init
     if init == "random":
-        backbone = (
-            _random_image(preset, seed)
-            if isinstance(preset, TransferImages)
-            else _random(preset, seed)
-        )
+        if isinstance(preset, TransferPose):
+            backbone = _random_pose(preset, seed)
+        elif isinstance(preset, TransferImages):
+            backbone = _random_image(preset, seed)
+        else:
+            backbone = _random(preset, seed)
         return Start(backbone, RANDOM, init, [])
-    kind: Kind = "image" if isinstance(preset, TransferImages) else "video"
+    kind: Kind = "image" if isinstance(preset, TransferImages | TransferPose) else "video"
     if init in ("latest", SUPERVISED):
         init = _begun_with(name) or init
     path = Path(init)
@@ -106,13 +111,15 @@ def _unfit(summary: RunSummary, kind: Kind) -> str | None:
 def _other_signal(summary: RunSummary, kind: Kind, *, by_labels: bool) -> str | None:
     """Why a run learned from something else than labels, or than what needs none."""
     if kind == "image" and by_labels:
-        if not summary.job.startswith("transfer/"):
+        if not summary.job.startswith("transfer/") and summary.job != _LABELLED:
             return "it did not learn from labels"
         backbone = load_backbone(summary.path / "backbone.safetensors")
         alone = _only_by_labels(backbone.trained_on)
         return None if alone else "it did not start all of its layers from random weights"
     if not summary.job.startswith("pretrain/"):
         return "it is no pretraining"
+    if summary.job == _LABELLED:
+        return "it learned from labels"
     if (summary.job == "pretrain/supervised") != by_labels:
         return "it learned from labels" if not by_labels else "it did not learn from labels"
     return None
@@ -147,6 +154,20 @@ def _random_image(preset: TransferImages, seed: int) -> Backbone:
         padding=network.padding if network.arch in PADDED else None,
         seed=derive(seed, "backbone"),
         **sizes,
+    )
+
+
+def _random_pose(preset: TransferPose, seed: int) -> Backbone:
+    network, side = preset.network, preset.data.side or _POSE_SIDE
+    return build(
+        network.arch,
+        width=network.width,
+        # Only these can do without; all others have their own last layer.
+        signed=not network.final_relu
+        and (network.arch in IMAGENET_ARCHS or network.arch.startswith(TIMM)),
+        crop=side,
+        resize=(side, side),
+        seed=derive(seed, "backbone"),
     )
 
 

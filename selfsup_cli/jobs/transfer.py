@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import shlex
 import time
@@ -11,10 +12,15 @@ from functools import partial
 from itertools import product
 from typing import Any
 
+import numpy as np
+
 from selfsup_cli.config.blocks import Train
+from selfsup_cli.config.pose import TransferPose
 from selfsup_cli.config.presets import Resolved, identity
-from selfsup_cli.config.transfer_images import Transfer, TransferImages
-from selfsup_cli.data.loader import EpochLoader
+from selfsup_cli.config.transfer_images import Classifying, TransferImages
+from selfsup_cli.config.transfers import Transfer
+from selfsup_cli.data.loader import Batches, EpochLoader
+from selfsup_cli.data.matched import MatchedSampler
 from selfsup_cli.engine import processes, signals
 from selfsup_cli.engine.devices import Hardware, choose, loader_workers, tune_allocator
 from selfsup_cli.engine.fit import Fit
@@ -23,12 +29,24 @@ from selfsup_cli.engine.progress import Progress
 from selfsup_cli.errors import InputError
 from selfsup_cli.evaluation.task import Task
 from selfsup_cli.evaluation.tasks import create, task_of
-from selfsup_cli.jobs import common, images, repeats, transferred
+from selfsup_cli.jobs import (
+    common,
+    folds,
+    images,
+    labels,
+    on_labels,
+    posed,
+    repeats,
+    transferred,
+)
 from selfsup_cli.jobs.common import Outcome, Part, Videos
 from selfsup_cli.jobs.few_labels import few
+from selfsup_cli.jobs.fitted import tells_fit
 from selfsup_cli.jobs.images import Images
 from selfsup_cli.jobs.starting import Start, load_start
 from selfsup_cli.runs.run import Run, new_name, runs_dir
+
+log = logging.getLogger("selfsup")
 
 
 def transfer(
@@ -81,11 +99,14 @@ def _repeat(
     with Progress(quiet=quiet) as progress:
         _check_splits(preset, progress)
     with signals.catching():
-        splits: list[int | None] = [*preset.splits] or [preset.data.split]
+        splits: list[int | None] = [*preset.splits] or [getattr(preset.data, "split", None)]
         for split, seed in product(splits, preset.seeds):
             ending = (f"-split{split}" if preset.splits else "") + f"-seed{seed}"
-            data = preset.data.model_copy(update={"split": split})
-            one = preset.model_copy(update={"seeds": [seed], "splits": [], "data": data})
+            own: dict[str, Any] = {"seeds": [seed]}
+            if not isinstance(preset, TransferPose):
+                data = preset.data.model_copy(update={"split": split})
+                own |= {"splits": [], "data": data}
+            one = preset.model_copy(update=own)
             outcomes.append(
                 transfer(
                     replace(resolved, preset=one), run=name + ending, command=command, quiet=quiet
@@ -107,8 +128,9 @@ def _train(resolved: Resolved, name: str | None, command: Sequence[str], *, quie
         Progress(quiet=quiet or processes.rank() > 0) as progress,
     ):
         start = load_start(preset, name, seed)
-        train, heldout = _material(preset, start, progress)
+        train, heldout = _material(preset, start, hardware, progress, name)
         task = create(preset, start.backbone, train.source, seed)
+        on_labels.look(task, train)
         run = processes.first_rank_decides(
             lambda: common.started_run(
                 resolved,
@@ -125,6 +147,8 @@ def _train(resolved: Resolved, name: str | None, command: Sequence[str], *, quie
             return Outcome(run.path, run.report())
         with common.ending(run):
             common.list_bad(run, train, heldout)
+            if processes.rank() == 0:
+                labels.write_noise(run, train.source)
             run.set_status("running")
 
             def telling(what: str, kept: str) -> Callable[[int, int], None]:
@@ -155,7 +179,16 @@ def _train(resolved: Resolved, name: str | None, command: Sequence[str], *, quie
                 return Outcome(run.path)
             counted = telling(f"test {task.many}", "the trained network")
             found = task.ask(heldout.source, hardware, workers=_workers(preset), told=counted)
-            return _conclude(run, task, start, train, heldout, found, fitted, cost)
+            trained = None
+            if tells_fit(preset):
+                counted = telling(f"training {task.many}", "the trained network")
+                trained = task.ask(train.source, hardware, workers=_workers(preset), told=counted)
+            confident = None
+            if isinstance(preset, Classifying) and preset.suspects.folds:
+                assert isinstance(train, Images)  # noqa: S101 (it is about images)
+                confident = folds.judged(run, preset, train, seed, hardware, progress, stop)
+            seen = on_labels.Seen(trained, len(fit.loader), confident)
+            return _conclude(run, task, start, train, heldout, found, seen, fitted, cost)
 
 
 def _preset(resolved: Resolved) -> Transfer:
@@ -172,20 +205,36 @@ def _workers(preset: Transfer) -> int:
     return loader_workers(preset.machine.workers, preset.machine.devices)
 
 
-def _material(preset: Transfer, start: Start, progress: Progress) -> tuple[Part, Part]:
+def _material(
+    preset: Transfer, start: Start, hardware: Hardware, progress: Progress, run: str | None
+) -> tuple[Part, Part]:
     """What to train on, as much as `--fraction` says, and what to test on."""
     train, test = processes.first_rank_decides(lambda: _open(preset, start, progress))
-    if preset.fraction == 1:
+    if preset.fraction < 1:
+        chosen = few(train.source, preset.fraction, preset.seeds[0])
+        if isinstance(train, Images):
+            train = Images(train.source.subset(chosen), train.left_out)
+        elif isinstance(train, posed.Posed):
+            train = posed.Posed(train.source.subset(chosen), train.left_out)
+        else:
+            assert isinstance(train, Videos)  # noqa: S101 (there are two kinds)
+            train = Videos(train.source.subset(chosen), train.left_out)
+    if not isinstance(preset, Classifying):
         return train, test
-    chosen = few(train.source, preset.fraction, preset.seeds[0])
-    if isinstance(train, Images):
-        return Images(train.source.subset(chosen), train.left_out), test
-    assert isinstance(train, Videos)  # noqa: S101 (there are two kinds)
-    return Videos(train.source.subset(chosen), train.left_out), test
+    if preset.suspects.folds:
+        folds.require_peer()
+    assert isinstance(train, Images)  # noqa: S101 (it is about images)
+    assert isinstance(test, Images)  # noqa: S101
+    both = train, test
+    return processes.first_rank_decides(
+        lambda: labels.with_noise(preset, *both, hardware, progress, run)
+    )
 
 
 def _open(preset: Transfer, start: Start, progress: Progress) -> tuple[Part, Part]:
     """Both parts; of several splits, those of the first."""
+    if isinstance(preset, TransferPose):
+        return posed.open_parts(preset, start, progress)
     task = task_of(preset)
     _check_splits(preset, progress)
     split = {"split": preset.splits[0]} if preset.splits else {}
@@ -203,6 +252,8 @@ def _open(preset: Transfer, start: Start, progress: Progress) -> tuple[Part, Par
 
 def _check_splits(preset: Transfer, progress: Progress) -> None:
     """Raise InputError if one of `--splits` cannot be opened, before any of them is trained."""
+    if isinstance(preset, TransferPose):
+        return
     task = task_of(preset)
     labels = task.labelled
     if isinstance(preset, TransferImages):
@@ -250,7 +301,10 @@ def _fit(
             return {}
         told = name.replace("_", " ")
         progress.update(f"epoch {epoch}: {told} {100 * share:.1f}% (quick)", force=True)
-        return {name: share}
+        if not tells_fit(preset):
+            return {name: share}
+        own = task.ask(part.source, hardware, workers=_workers(preset), quick=True)
+        return {name: share, name.replace("test", "train"): task.grade(own)[1]}
 
     return Fit(
         task,
@@ -264,6 +318,7 @@ def _fit(
             world=processes.world(),
             pin=hardware.device.type == "cuda",
             join=task.join,
+            sampler=_sampler(task, part, train.batch_size),
         ),
         train,
         preset.optim,
@@ -278,6 +333,35 @@ def _fit(
     )
 
 
+def _sampler(task: Task, part: Part, batch_size: int) -> Batches | None:
+    """Batches of mini-batches with the same labels, where they are weighted; else None."""
+    how = task.weighing
+    if how is None:
+        return None
+    sampler = MatchedSampler(
+        task.matched(part.source, how.count)
+        if how.matched
+        else np.zeros(len(part.source), np.int64),
+        batch_size,
+        how.count,
+        task.seed,
+        processes.rank(),
+        processes.world(),
+        validation=how.validation,
+    )
+    if how.matched and sampler.few and processes.rank() == 0:
+        log.warning(
+            "%d labels have fewer training %s than there are mini-batches (%d), the rarest %d: "
+            "where one comes up, mini-batches share some of them, but the first one shares none "
+            "with the others unless there is a single one",
+            len(sampler.few),
+            task.many,
+            how.count,
+            min(sampler.few.values()),
+        )
+    return sampler
+
+
 def _conclude(
     run: Run,
     task: Task,
@@ -285,6 +369,7 @@ def _conclude(
     train: Part,
     heldout: Part,
     found: Any,
+    seen: on_labels.Seen,
     fitted: Fitted,
     cost: dict[str, float],
 ) -> Outcome:
@@ -293,12 +378,13 @@ def _conclude(
     transferred.write_predictions(run.path / "predictions.csv", found)
     rows = transferred.measure(task, start, train, heldout, found, weights)
     pictures = transferred.draw(run, task, found, train.source.name)
+    more, drawn, said = on_labels.leave(run, task, train, rows, seen)
     report = transferred.reported(
         run,
         task,
-        rows,
-        pictures,
-        notes=transferred.notes(task, start, train, heldout),
+        [*rows, *more],
+        [*pictures, *drawn],
+        notes=[*said, *transferred.notes(task, start, train, heldout)],
         weights=weights,
         cost=cost,
         command=shlex.join(run.info.command),
@@ -316,7 +402,7 @@ def _rehearse(resolved: Resolved, name: str | None) -> Outcome:
     hardware = choose(preset.machine.device, preset.train.precision)
     with Progress() as progress:
         start = load_start(preset, name, preset.seeds[0])
-        train, heldout = _material(preset, start, progress)
+        train, heldout = _material(preset, start, hardware, progress, name)
     task = create(preset, start.backbone, train.source, preset.seeds[0])
     fit = _fit(task, None, train, heldout, hardware, progress)
     trained = sum(p.numel() for p in task.parameters() if p.requires_grad)

@@ -10,18 +10,23 @@ from typing import Any
 
 import numpy as np
 
-from selfsup_cli.config.transfer_images import ImageStart
+from selfsup_cli.config.blocks import Optim
+from selfsup_cli.config.transfer_images import Classifying, ImageStart
+from selfsup_cli.config.weighing import LabelNoise, WeighedOptim
 from selfsup_cli.data.boxes import BoxedImages
 from selfsup_cli.data.images import ImageSource
 from selfsup_cli.data.mask_source import MaskedImages
+from selfsup_cli.data.pose_images import PoseImages
 from selfsup_cli.data.source import UNKNOWN, ClipSource, LeftOut
 from selfsup_cli.evaluation.classify import Marks, chances, precisions
 from selfsup_cli.evaluation.clip_task import Answers
 from selfsup_cli.evaluation.detect_scores import FoundBoxes
 from selfsup_cli.evaluation.fresh import LOOKED_AT
+from selfsup_cli.evaluation.pose import Pose
+from selfsup_cli.evaluation.pose_scores import FoundPoses
 from selfsup_cli.evaluation.segment_scores import Segmentations
 from selfsup_cli.evaluation.task import Task
-from selfsup_cli.jobs import findings, transferred_masks
+from selfsup_cli.jobs import findings, posed, transferred_masks, transferred_poses
 from selfsup_cli.jobs.common import Part
 from selfsup_cli.jobs.pretrain import training_curves
 from selfsup_cli.jobs.starting import Start
@@ -57,15 +62,20 @@ def keep(run: Run, task: Task, start: Start, train: Part, steps: int) -> str:
     return task.save(run.path / MODEL, trained_on)
 
 
-def write_predictions(path: Path, found: Answers | Marks | Segmentations | FoundBoxes) -> None:
+def write_predictions(
+    path: Path, found: Answers | Marks | Segmentations | FoundBoxes | FoundPoses
+) -> None:
     """CSV with the columns id, label, prediction, confidence (0 … 1), in the order of the data.
 
     Of attributes: id, attribute, label (1, 0, or nothing where it is not known), score (0 … 1), a
-    row for each image and attribute. Of masks and boxes see
-    `transferred_masks.write` and `transferred_boxes.write_boxes`.
+    row for each image and attribute. Of masks, boxes and poses see `transferred_masks.write`,
+    `transferred_boxes.write_boxes` and `transferred_poses.write`.
     """
     if isinstance(found, FoundBoxes):
         write_boxes(path, found)
+        return
+    if isinstance(found, FoundPoses):
+        transferred_poses.write(path, found)
         return
     if isinstance(found, Segmentations):
         transferred_masks.write(path, found)
@@ -112,7 +122,8 @@ def measure(
         "fraction": preset.fraction,
         "epochs": numerics.epochs,
         "batch_size": numerics.batch_size,
-        "optimiser": f"{optim.name}, {optim.schedule} to {optim.final_factor:g} of the rate",
+        "optimiser": f"{optim.name}, {_falling(optim)}",
+        **_weighed(task),
         "lr": optim.lr,
         "weight_decay": optim.weight_decay,
         **task.seen,
@@ -129,6 +140,51 @@ def measure(
     }
     rows = task.measurements(found, about, protocol)
     return [_published(task, start, row) for row in rows]
+
+
+def _falling(optim: Optim) -> str:
+    """How the learning rate falls, in a phrase."""
+    if optim.schedule == "staircase":
+        return f"{optim.each_epoch:g} times the rate after each epoch"
+    return f"{optim.schedule} to {optim.final_factor:g} of the rate"
+
+
+def _weighed(task: Task) -> dict[str, ProtocolValue]:
+    """How mini-batches were weighted, and what else was done against learning labels by heart."""
+    how, preset = task.weighing, task.preset
+    found: dict[str, ProtocolValue] = {}
+    if how is not None:
+        found["mini_batches"] = how.count
+        if isinstance(preset.optim, WeighedOptim) and preset.optim.name == "bilevel":
+            normal = "" if how.normalize else ", not normalised"
+            layers = " of each layer" if how.per_layer else ""
+            found["weights_of_mini_batches"] = (
+                f"{how.solver}{layers}{normal}, λ̂ {how.lam:g}, μ̂ {how.mu:g}"
+            )
+        found["labels_of_mini_batches"] = "the same" if how.matched else "any"
+        found["dropout_masks"] = how.masks
+        if how.validation:
+            found["only_for_validation"] = how.validation
+        if how.skip_disagreeing:
+            found["steps"] = "skipped where all weights are below zero"
+    if isinstance(preset, Classifying):
+        regularize = preset.regularize
+        named = {
+            "label_smoothing": regularize.smoothing,
+            "mixup": regularize.mixup,
+            "dropout_in_blocks": regularize.inside,
+        }
+        found |= {name: value for name, value in named.items() if value}
+        if preset.data.noise.on:
+            found["label_noise"] = _noise(preset.data.noise)
+        if preset.data.permute_pixels:
+            found["pixels"] = "of each image in an order of its own"
+    return found
+
+
+def _noise(noise: LabelNoise) -> str:
+    share = f" {noise.share:g}" if noise.share else ""
+    return f"{noise.kind}{share}, seed {noise.seed}"
 
 
 def _prepared(task: Task) -> dict[str, ProtocolValue]:
@@ -158,6 +214,8 @@ def _published(task: Task, start: Start, row: Measurement) -> Measurement:
         if task.layer is not None:
             facts["layer"] = task.layer
         return beside(task.name, row, backbone, **facts)
+    if task.name == "pose":
+        return row
     if task.name == "sync":
         said = str(row.protocol["offsets"])
         return beside("sync", row, backbone, layer=backbone.embedding, offsets=said)
@@ -179,11 +237,18 @@ def _learner(task: Task) -> str:
 
 
 def draw(
-    run: Run, task: Task, found: Answers | Marks | FoundBoxes | Segmentations, dataset: str
+    run: Run,
+    task: Task,
+    found: Answers | Marks | FoundBoxes | Segmentations | FoundPoses,
+    dataset: str,
 ) -> list[Picture]:
     """Curves, the confusion matrix, and how far delays were off; of attributes, their precision."""
     curves.draw(run.picture("curves.png"), training_curves(run.metrics()))
     pictures = [Picture(file="pictures/curves.png", caption="Training, and accuracy on the way.")]
+    if isinstance(found, FoundPoses):
+        assert isinstance(task, Pose)  # noqa: S101 (no other finds any)
+        scale, title = task.targets.scale, f"{task.name}, {dataset}"
+        return [*transferred_poses.draw(run, found, scale, title), *pictures]
     if isinstance(found, FoundBoxes):
         return [*draw_boxes(run, found, f"{task.name}, {dataset}"), *pictures]
     if isinstance(found, Segmentations):
@@ -213,6 +278,9 @@ def draw(
 def notes(task: Task, start: Start, train: Part, heldout: Part) -> list[Finding]:
     """What a reader of the numbers has to know besides."""
     learned, source = train.source, heldout.source
+    if isinstance(source, PoseImages) and isinstance(learned, PoseImages):
+        return posed.notes(start.backbone.trained_on, learned, source)
+    assert not isinstance(source, PoseImages)  # noqa: S101 (both are of a kind)
     found = findings.seen_before(start.backbone.trained_on, source)
     if isinstance(source, ClipSource) and isinstance(learned, ClipSource):
         return [*found, *findings.shared_recordings(learned, source)]
@@ -247,9 +315,13 @@ def reported(
     left_out: Sequence[LeftOut],
 ) -> Report:
     """The report of one training."""
-    first = findings.against_chance(f"{task.name}, {rows[0].metric}", rows[0])
+    first = (
+        transferred_poses.finding(rows)
+        if isinstance(task, Pose)
+        else findings.against_chance(f"{task.name}, {rows[0].metric}", rows[0])
+    )
     return Report(
-        job=f"transfer/{task.name}",
+        job=run.info.job,
         run=run.name,
         command=command,
         created=reports.now(),

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from selfsup_cli.config.image_pretrain import PretrainImages
+from selfsup_cli.config.multiview import PretrainMultiview
 from selfsup_cli.config.presets import Resolved
 from selfsup_cli.config.video import PretrainVideo
 from selfsup_cli.data.loader import ClipDataset
 from selfsup_cli.data.source import ClipSource
 from selfsup_cli.engine.progress import Progress
+from selfsup_cli.errors import InputError
 from selfsup_cli.jobs import common, visualize_images
 from selfsup_cli.jobs.common import Outcome
 from selfsup_cli.methods import create, uses_labels
@@ -25,7 +27,16 @@ def pretext(resolved: Resolved, *, out: Path | None, count: int, quiet: bool = F
     preset = resolved.preset
     if isinstance(preset, PretrainImages):
         return visualize_images.pretext(resolved, out=out, count=count, quiet=quiet)
-    assert isinstance(preset, PretrainVideo)  # noqa: S101 (there are two kinds)
+    if isinstance(preset, PretrainMultiview):
+        from selfsup_cli.jobs.visualize_views import pretext as of_views
+
+        return of_views(preset, out=out, count=count, quiet=quiet)
+    if not isinstance(preset, PretrainVideo):
+        raise InputError(
+            f"{resolved.job.rpartition('/')[2]} is trained on images as they are: there is no "
+            "transformation to look at; 'selfsup data check' shows images",
+            kind="usage",
+        )
     path = visualize_images.checked(out or Path("pretext.png"))
     with Progress(quiet=quiet) as progress:
         videos = common.open_videos(

@@ -47,6 +47,7 @@ log = logging.getLogger("selfsup")
 
 _PICTURE = "gradcam.png"
 _TASK = "classify"
+_LABELLED = "pretrain/bilevel"  # the same job from random weights
 _OTHERS = {"selfsup.segmenter": "segment", "selfsup.detector": "detect"}
 
 
@@ -297,7 +298,7 @@ def _answering(reference: str) -> Answering:
     if is_weights(path):
         return _transferred(path, path.stem)
     found = find_run(reference, runs_dir(), needs=_unfit)
-    if found.info.job.startswith("transfer/"):
+    if found.info.job.startswith("transfer/") or found.info.job == _LABELLED:
         return _transferred(found.path / MODEL, found.name)
     method = load_method(found)
     (question,) = method.questions
@@ -363,7 +364,7 @@ def _format_of(path: Path) -> str:
 
 def _unfit(summary: RunSummary) -> str | None:
     kind, _, name = summary.job.partition("/")
-    if summary.job == f"transfer/{_TASK}":
+    if summary.job in (f"transfer/{_TASK}", _LABELLED):
         several = not (summary.path / MODEL).is_file()
         return "it trained several times; name one of its runs" if several else None
     if kind != "pretrain" or name not in METHODS or METHODS[name].kind != "image":

@@ -28,6 +28,7 @@ from selfsup_cli.methods.dfgan_losses import (
     Feeding,
     Scores,
     accuracies,
+    against,
     discriminator_loss,
     filtered,
     generator_loss,
@@ -219,7 +220,9 @@ class Dfgan(Trainable):
             with torch.no_grad():
                 fake: Tensor = self.generator(z)
             noise = self.draw_noise(len(real), g, z)
-            real_seen, fake_seen = self.seen(real, noise), self.seen(fake, noise)
+            learned = noise if self.learns_noise else None
+            shown = noise if learned is None or not self._at_once else against(learned)
+            real_seen, fake_seen = self.seen(real, shown), self.seen(fake, shown)
             if regular:
                 for seen in (real_seen, fake_seen):
                     if not seen.requires_grad:
@@ -233,13 +236,18 @@ class Dfgan(Trainable):
             elif self.preset.penalty.kind == "gradient-penalty":
                 penalty = gradient_penalty(self.discriminator, real, fake, g)
                 loss = loss + self.preset.penalty.weight * penalty
-        losses = [(loss, ("discriminator",))]
-        if noise is not None and self.learns_noise:
-            losses.append((self._noise_loss(on_real, on_fake, noise), ("noise",)))
+            losses: list[tuple[Tensor, tuple[str, ...]]] = [(loss, ("discriminator",))]
+            if learned is not None and self._at_once:
+                whole = loss + self.preset.filtering.weight * self._magnitude(learned)
+                losses = [(whole, ("discriminator", "noise"))]
+            elif learned is not None:
+                losses.append((self._noise_loss(on_real, on_fake, learned), ("noise",)))
         update.together(*losses)
         if turn < self.preset.train.discriminator_steps - 1:
             return {}  # what it would say is not looked at
-        out = {f"loss_{names[0]}": one.detach() for one, names in losses}
+        out = {"loss_discriminator": loss.detach()}
+        if learned is not None:
+            out["loss_noise"] = self._noise_loss(on_real, on_fake, learned).detach()
         out |= self._accuracy(on_real, on_fake)
         if noise is not None:
             out["noise_rms"] = noise.detach().float().square().mean().sqrt()
@@ -259,14 +267,27 @@ class Dfgan(Trainable):
             on_real, on_fake = self.discriminator(torch.cat([real, fake])).split(len(real))
         return on_real, on_fake
 
-    def _noise_loss(self, on_real: Scores, on_fake: Scores, noise: Tensor) -> Tensor:
+    @property
+    def _at_once(self) -> bool:
+        """Whether one pass back gives the gradients of both losses.
+
+        −∂L_D/∂ε is what N descends where it plays against all that D sees, and also where clean
+        images have nothing to do with the noise, which only batch norm brings them.
+        """
+        alike = self.preset.filtering.against == "all" or not self._normed
+        return alike and self.preset.penalty.kind != "gradient-regularizer"
+
+    def _magnitude(self, noise: Tensor) -> Tensor:
         assert self.noise is not None  # noqa: S101 (it made the noise)
+        return self.noise.magnitude(noise)
+
+    def _noise_loss(self, on_real: Scores, on_fake: Scores, noise: Tensor) -> Tensor:
         given = self.preset.filtering
         return noise_loss(
             self.objective,
             on_real,
             on_fake,
-            self.noise.magnitude(noise),
+            self._magnitude(noise),
             given.weight,
             whole=given.against == "all",
         )

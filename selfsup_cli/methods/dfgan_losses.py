@@ -69,6 +69,11 @@ def filtered(
     return torch.cat([images[:clean], noisy]) if clean else noisy
 
 
+def against(noise: Tensor) -> Tensor:
+    """The same noise, whose gradient has the other sign: who makes it climbs where D descends."""
+    return noise.detach().mul(2).sub(noise)
+
+
 def standardized(images: Tensor) -> Tensor:
     """`[B, C, …]` with mean 0 and variance 1 per channel, over the batch and all places.
 

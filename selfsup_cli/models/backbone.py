@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from selfsup_cli.config.blocks import Size
 from selfsup_cli.config.fields import Model
-from selfsup_cli.config.registry import ARCHS, PADDED, TIMM, find_arch, unknown
+from selfsup_cli.config.registry import ARCHS, IMAGENET_ARCHS, PADDED, TIMM, find_arch, unknown
 from selfsup_cli.errors import InputError
-from selfsup_cli.models.layers import Scalable
+from selfsup_cli.models.layers import ImageNetColours, Scalable
 
 if TYPE_CHECKING:
     from selfsup_cli.config.registry import Kind
@@ -68,13 +68,15 @@ class Judging(Model):
 
 
 class Spec(Model):
-    """The arguments of `build`, checked; `absorbed` is None or True."""
+    """The arguments of `build`, checked; `absorbed` and `signed` are None or True."""
 
     arch: str
     width: float = Field(1.0, gt=0, le=4)
     shortcut: Literal["standard", "projected"] = "standard"
     padding: Padding | None = None
     absorbed: Literal[True] | None = None
+    signed: Literal[True] | None = None
+    colours: Literal["imagenet"] | None = None
     judging: Judging | None = None
     frames: int = Field(16, ge=1, le=512)
     crop: int = Field(112, ge=16, le=512)
@@ -104,6 +106,7 @@ class Backbone(nn.Module):
         self.spec: dict[str, Any] = spec.model_dump(mode="json", exclude_none=True)
         self.input = InputSpec(spec.frames, spec.crop, spec.resize, kind=_kind(spec.arch))
         self.out_features = out_features
+        self.colours = None if spec.colours is None else ImageNetColours()
         self.trained_on: dict[str, Any] = {}
 
     def features(self, x: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
@@ -140,7 +143,7 @@ class Backbone(nn.Module):
 
     def arrange(self, x: Tensor) -> Tensor:
         """The same input in the memory layout and the range of values that suit the network."""
-        return x
+        return x if self.colours is None else self.colours(x)
 
     def summarize(self, x: Tensor) -> Tensor:
         """From the last layer to what a linear head eats."""
@@ -186,6 +189,8 @@ def build(
     shortcut: str = "standard",
     padding: str | None = None,
     absorbed: bool = False,
+    signed: bool = False,
+    colours: Literal["imagenet"] | None = None,
     judging: dict[str, Any] | None = None,
     frames: int | None = None,
     crop: int | None = None,
@@ -197,6 +202,8 @@ def build(
     `width` multiplies the number of channels and `shortcut` is "standard" or "projected"; both are
     for the networks of the thesis only. `padding` is "same" or "valid", for alexnet and
     alexnet_lrn; `absorbed` leaves out batch norm, which the layers before it then have absorbed;
+    `signed` leaves out the ReLU that ends the last block, and `colours` normalises them as networks
+    for ImageNet expect it: both for torchvision's ResNets and timm's networks;
     `judging` are the fields of `Judging`, for dcgan and sngan. By default clips have 16 frames of
     112 pixels from 128×171, images 64 pixels from 96×96, or with another `crop` nothing around it.
     Global random state is neither read nor advanced; without a seed the weights differ every time.
@@ -207,6 +214,8 @@ def build(
         "shortcut": shortcut,
         "padding": padding,
         "absorbed": True if absorbed else None,
+        "signed": True if signed else None,
+        "colours": colours,
         "judging": judging,
         "frames": frames,
         "crop": crop,
@@ -252,6 +261,12 @@ def _constructed(spec: Spec) -> Backbone:
         raise InputError(f"shortcut: {spec.arch} has only its standard shortcuts", kind="network")
     if spec.padding is not None and spec.arch not in PADDED:
         raise InputError(f"padding: {spec.arch} has only its own padding", kind="network")
+    if (spec.signed or spec.colours) and not _imagenet_like(spec.arch):
+        raise InputError(
+            f"signed, colours: {spec.arch} has its own last layer and its own colours; "
+            "torchvision's ResNets and timm's networks can be built otherwise",
+            kind="network",
+        )
     if spec.judging is not None and spec.arch not in ("dcgan", "sngan"):
         raise InputError(f"judging: {spec.arch} is no discriminator", kind="network")
     if arch.kind == "image" and spec.frames != 1:
@@ -273,6 +288,18 @@ def _constructed(spec: Spec) -> Backbone:
             from selfsup_cli.models.alexnet_artifacts import AlexNetLRN
 
             return AlexNetLRN(spec)
+        if spec.arch == "cifarnet":
+            from selfsup_cli.models.cifarnet import CifarNet
+
+            return CifarNet(spec)
+        if spec.arch == "inception_small":
+            from selfsup_cli.models.inception_small import InceptionSmall
+
+            return InceptionSmall(spec)
+        if spec.arch == "preact_resnet18":
+            from selfsup_cli.models.preact_resnet import PreActResNet
+
+            return PreActResNet(spec)
         if spec.arch in ("dcgan", "sngan"):
             from selfsup_cli.models.gan_backbone import DiscriminatorBackbone
 
@@ -290,6 +317,10 @@ def _constructed(spec: Spec) -> Backbone:
         from selfsup_cli.models.torchvision_video import TorchvisionVideo
 
         return TorchvisionVideo(spec)
+
+
+def _imagenet_like(arch: str) -> bool:
+    return arch.startswith(TIMM) or arch in IMAGENET_ARCHS
 
 
 def _kind(arch: str) -> Kind:

@@ -36,7 +36,8 @@ class HeadSpec(Model):
     which they see every cell, or with `pooling` "max" maxima: of 2×2×2 cells, as C3D's own do, and
     of 3×3 cells at stride 2 in images, as AlexNet's.
     `compared` clips are seen at a time; of two, the difference of their features is classified.
-    With `dropout` that share of the values is dropped in training before all layers but the first.
+    With `dropout` that share of the values is dropped in training before all layers but the first,
+    and before the one of `linear`.
     Weights are those of `LinearHead` for `xavier` and `truncated`. Hidden layers have biases and no
     norm without `batch_norm`.
     """
@@ -104,7 +105,8 @@ class Classifier(OnBackbone):
         super().__init__(backbone)
         self.head_spec = spec
         if spec.kind == "linear":
-            self.hidden = nn.Sequential()
+            dropped = [nn.Dropout(spec.dropout)] if spec.dropout else []
+            self.hidden = nn.Sequential(*dropped)
             width = backbone.out_features
         else:
             width = convolutional_features(backbone, spec.pooling)
@@ -165,7 +167,8 @@ class Classifier(OnBackbone):
     def describe(self) -> dict[str, Any]:
         spec = self.head_spec
         if spec.kind == "linear":
-            return {"head": "one linear layer on the network"}
+            after = f", after dropout {spec.dropout:g}" if spec.dropout else ""
+            return {"head": f"one linear layer on the network{after}"}
         sizes = ", ".join(str(units) for units in (*spec.hidden, spec.outputs))
         what = "the difference of two clips at " if spec.compared == 2 else ""
         images = self.backbone.input.kind == "image"

@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import torch
@@ -103,7 +104,7 @@ class Sampler:
         self.device = torch.device(device)
         norms = _norms(network)
         self.batch_norm: BatchNorm | None = batch_norm if norms else None
-        self.network = network.to(self.device).eval()
+        self._given = network.to(self.device).eval()
         if self.batch_norm == "batch" and batch < 2:
             raise InputError(
                 "a batch of one has no statistics to normalise by: give --batch-size 2 or more, "
@@ -116,8 +117,11 @@ class Sampler:
                 "keeps none): use --batch-norm batch, as in training, or recalibrated",
                 kind="no-averages",
             )
-        if self.batch_norm == "recalibrated":
-            self._recalibrate()
+
+    @cached_property
+    def network(self) -> AnyGenerator:
+        """The generator as it draws: with averages made anew, where that was asked for."""
+        return self._recalibrated() if self.batch_norm == "recalibrated" else self._given
 
     @property
     def told(self) -> str:
@@ -161,8 +165,8 @@ class Sampler:
         return out
 
     @torch.no_grad()
-    def _recalibrate(self) -> None:
-        network = copy.deepcopy(self.network)
+    def _recalibrated(self) -> AnyGenerator:
+        network = copy.deepcopy(self._given)
         latents = Latents(0, network.latent, purpose="recalibration")
         norms = _norms(network)
         for norm in norms:
@@ -171,7 +175,7 @@ class Sampler:
             norm.train()
         for k in range(RECALIBRATION):
             network(latents.rows(k * self.batch, (k + 1) * self.batch).to(self.device))
-        self.network = network.eval()
+        return network.eval()
 
 
 @torch.no_grad()

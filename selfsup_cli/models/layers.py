@@ -24,6 +24,23 @@ def _zeros(x: Tensor, kernel: Iterable[int], stride: Iterable[int]) -> list[int]
     ]
 
 
+class ImageNetColours(nn.Module):
+    """Images in [-1, 1] → what networks for ImageNet expect: its mean colour is 0, its spread 1.
+
+    It has no values of its own: they are no part of what is trained or saved.
+    """
+
+    MEAN = (0.485, 0.456, 0.406)
+    STD = (0.229, 0.224, 0.225)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """float `[B, 3, …]` → the same shape."""
+        shape = (1, 3, *(1 for _ in x.shape[2:]))
+        scale = x.new_tensor([0.5 / std for std in self.STD]).view(shape)
+        shift = [(0.5 - mean) / std for mean, std in zip(self.MEAN, self.STD, strict=True)]
+        return x * scale + x.new_tensor(shift).view(shape)
+
+
 class SameConv2d(nn.Conv2d):
     """A convolution whose output has ⌈size / stride⌉ pixels in each direction; see `SameConv3d`."""
 

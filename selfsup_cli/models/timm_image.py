@@ -32,6 +32,8 @@ class TimmImage(Backbone):
 
     def __init__(self, spec: Spec) -> None:
         network, out_features = _tried(spec)
+        if spec.signed:
+            unrectified(network)
         self._spec = spec
         self.layers = tuple(one["module"] for one in network.feature_info)
         self.embedding = self.layers[-1]
@@ -43,11 +45,11 @@ class TimmImage(Backbone):
         if not layers:
             return {}
         asked = sorted(set(indices.values()))
-        found = dict(zip(asked, _intermediates(self.network, x, asked), strict=True))
+        found = dict(zip(asked, _intermediates(self.network, self.arrange(x), asked), strict=True))
         return {name: found[index] for name, index in indices.items()}
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.network(x)
+        out: Tensor = self.network(self.arrange(x))
         return out
 
     def parts(self, layer: str) -> tuple[list[nn.Module], list[nn.Module]]:
@@ -87,6 +89,8 @@ class TimmImage(Backbone):
     def initialize(self, g: torch.Generator) -> None:
         with lent(g):
             self.network = _made(self._spec).train(self.training)
+        if self._spec.signed:
+            unrectified(self.network)
         if self._spec.absorbed:
             strip(self)
 
@@ -111,6 +115,18 @@ def settings(spec: Spec) -> tuple[str, dict[str, Any]]:
     if known is not None and known.fixed_input_size:
         given["img_size"] = spec.crop
     return name, given
+
+
+def unrectified(network: Any) -> None:
+    """Take the ReLU that ends the last block from one of timm's ResNets.
+
+    Others keep what they end with: it has signs already (transformers, ConvNeXt), or they end with
+    an activation that is no part of a sum.
+    """
+    if not isinstance(network, timm.models.ResNet):
+        return
+    block = network.layer4[-1]
+    setattr(block, "act3" if hasattr(block, "act3") else "act2", nn.Identity())
 
 
 def _made(spec: Spec) -> Any:

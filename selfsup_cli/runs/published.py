@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import TypedDict, Unpack
 
-from selfsup_cli.runs import published_artifacts, published_images
+from selfsup_cli.runs import published_artifacts, published_gan, published_images
 from selfsup_cli.runs.published_row import OURS, RANDOM, Fact, Row
 from selfsup_cli.runs.report import Published
 
@@ -216,6 +216,7 @@ ROWS: tuple[Row, ...] = (
     *_table_5_3(),
     *_table_5_4(),
     *_still(),
+    *published_gan.rows(),
 )
 
 
@@ -279,7 +280,7 @@ def tabled(task: str, metric: str, dataset: str, condition: str) -> set[Fact]:
 
 
 def table(number: str) -> list[Row]:
-    """The rows of a table ("4.1" … "5.4"), in the order in which they are printed."""
+    """The rows of a table ("3.1" … "7.3"), in the order in which they are printed."""
     return [row for row in ROWS if row.table == f"thesis table {number}"]
 
 

@@ -15,7 +15,8 @@ class Row:
     """One printed number: which method, trained on what, measured how.
 
     `conditions` are the facts of the protocol that a comparison has to share. `dataset` is where
-    it was measured, by its registered name.
+    it was measured, by its registered name. `printed` is how it stands there, where that says more
+    than the value: a deviation, a bound.
     """
 
     table: str
@@ -28,6 +29,7 @@ class Row:
     network: str = "C3D"
     trained_on: str = "ucf101"
     conditions: Mapping[str, Fact] = field(default_factory=dict)
+    printed: str = ""
 
     @property
     def where(self) -> str:
@@ -38,4 +40,5 @@ class Row:
         parts += [str(signal)] if signal else []
         if self.conditions.get("speed_loss") is False:
             parts.append("no speed loss")
+        parts += [f"printed as {self.printed}"] if self.printed else []
         return ", ".join(part for part in parts if part)

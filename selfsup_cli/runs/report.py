@@ -243,14 +243,14 @@ def accuracy(name: str, hits: int, n: int, **about: Unpack[About]) -> Measuremen
 def clustered_accuracy(
     name: str,
     shares: Sequence[float],
-    unit: Literal["videos", "images"] = "videos",
+    unit: Literal["videos", "images", "stretches"] = "videos",
     **about: Unpack[About],
 ) -> Measurement:
     """Mean of each video's share of right answers (0 … 1), in % with a 95 % interval over videos.
 
-    Or over images, as `unit` says. `n` counts the videos; say in `protocol` how many clips each
-    has. Where all videos have the same share a t interval would have no width, and Wilson's over
-    the videos stands there. Raises ValueError without videos.
+    Or over images, or stretches of time, as `unit` says. `n` counts the videos; say in `protocol`
+    how many clips each has. Where all videos have the same share a t interval would have no width,
+    and Wilson's over the videos stands there. Raises ValueError without videos.
     """
     mean, interval = clustered_mean(shares, unit=unit)
     if mean in (0, 1) or (interval is not None and len(set(shares)) == 1):

@@ -12,17 +12,43 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from selfsup_cli.transforms.color import recolor
+from selfsup_cli.transforms.color import contrast, recolor
 from selfsup_cli.transforms.images import coins
 
 # Of Ji et al. (IIC), whose augmentation the thesis' ResNet-34 on STL-10 follows.
 ANGLE, SCALE, MOVE, SHEAR = 18.0, (0.9, 1.1), 0.1, 10.0
+# Of the thesis on CIFAR (section 8.4).
+BRIGHTNESS, CONTRAST = 63 / 255, (0.2, 1.8)
 
 
 def recolored(images: Tensor, g: torch.Generator) -> Tensor:
     """Each image with a brightness and saturation of its own, some grey (see `color.recolor`)."""
     u = torch.rand(4, len(images), 1, 1, 1, generator=g, device=g.device)
     return recolor(images, u.to(images.device))
+
+
+def relit(images: Tensor, g: torch.Generator) -> Tensor:
+    """Each image brighter or darker by up to `BRIGHTNESS`, then with `CONTRAST` times its own about
+    the mean of each channel; values may leave [0, 1]."""
+    u = torch.rand(2, len(images), 1, 1, 1, generator=g, device=g.device).to(images.device)
+    factor = CONTRAST[0] + u[1] * (CONTRAST[1] - CONTRAST[0])
+    return contrast(images + (2 * u[0] - 1) * BRIGHTNESS, factor)
+
+
+def cut_from_padded(images: Tensor, pad: int, side: int, g: torch.Generator) -> Tensor:
+    """A square of `side` pixels from a place of its own in each image with `pad` zeros around it.
+
+    Of any type; each place is as likely.
+    """
+    padded = F.pad(images, (pad,) * 4)
+    room = torch.tensor([length - side + 1 for length in padded.shape[2:]], device=g.device)
+    u = torch.rand(2, len(images), generator=g, device=g.device)
+    corner = (u * room[:, None]).floor().long().to(images.device)
+    at = torch.arange(side, device=images.device)
+    each = torch.arange(len(images), device=images.device)[:, None, None]
+    rows, columns = (corner[axis][:, None] + at for axis in (0, 1))
+    cut = padded.permute(0, 2, 3, 1)[each, rows[:, :, None], columns[:, None, :]]
+    return cut.permute(0, 3, 1, 2).contiguous()
 
 
 def turned(images: Tensor, share: float, g: torch.Generator) -> Tensor:

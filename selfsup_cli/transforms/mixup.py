@@ -13,12 +13,13 @@ from torch import Tensor
 @dataclass(frozen=True)
 class Mixed:
     """Images `[B, 3, H, W]` of which `share` is one image and the rest another, and the labels
-    int64 `[B]` of both."""
+    int64 `[B]` of both; `order` int64 `[B]` says which other one."""
 
     images: Tensor
     labels: Tensor
     others: Tensor
     share: float
+    order: Tensor
 
 
 def mixup(images: Tensor, labels: Tensor, alpha: float, generator: torch.Generator) -> Mixed:
@@ -31,12 +32,13 @@ def mixup(images: Tensor, labels: Tensor, alpha: float, generator: torch.Generat
     if alpha < 0:
         raise ValueError(f"α has to be at least 0, not {alpha:g}")
     if not alpha:
-        return Mixed(images, labels, labels, 1.0)
+        return Mixed(images, labels, labels, 1.0, torch.arange(len(labels)))
     # PyTorch draws from Beta with its global generator only.
     rng = np.random.default_rng(int(torch.randint(2**63 - 1, (), generator=generator)))
     share = float(rng.beta(alpha, alpha))
     order = torch.from_numpy(rng.permutation(len(images))).to(images.device)
-    return Mixed(share * images + (1 - share) * images[order], labels, labels[order], share)
+    mixed = share * images + (1 - share) * images[order]
+    return Mixed(mixed, labels, labels[order], share, order)
 
 
 def mixed_cross_entropy(logits: Tensor, mixed: Mixed, smoothing: float = 0.0) -> Tensor:

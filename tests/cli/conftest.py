@@ -98,6 +98,8 @@ def jobs(monkeypatch: pytest.MonkeyPatch) -> FakeJobs:
         ("retrieve", "retrieve"),
         ("retrieve_images", "retrieve_images"),
         ("probe_tiles", "probe_tiles"),
+        ("probe_sync", "probe_sync"),
+        ("retrieve_sync", "retrieve_sync"),
         ("visualize", "pretext"),
         ("visualize_guided", "guided_backprop"),
         ("visualize_filters", "filters"),

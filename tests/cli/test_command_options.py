@@ -18,8 +18,10 @@ COMMANDS = {
     "pretrain temporal": ("pretrain/temporal", {"--run", "--dry-run"}),
     "visualize pretext temporal": ("pretrain/temporal", {"--out", "--count"}),
     "visualize guided-backprop": ("visualize/guided-backprop", {"--out"}),
-    "probe": ("probe", {"--run", "--dry-run"}),
-    "retrieve": ("retrieve", {"--run", "--dry-run"}),
+    "probe layers": ("probe", {"--run", "--dry-run"}),
+    "probe sync": ("probe-sync", {"--run", "--dry-run"}),
+    "retrieve neighbours": ("retrieve", {"--run", "--dry-run"}),
+    "retrieve sync": ("retrieve-sync", {"--run", "--dry-run"}),
 }
 
 

@@ -84,7 +84,7 @@ def test_usage_errors_are_documents_too(selfsup: Callable[..., Any]) -> None:
     told = selfsup("probe", "--layr", "conv4", "--json")
     found = json.loads(told.out)
     assert found["error"]["kind"] == "usage"
-    assert "'selfsup probe --help'" in found["error"]["hint"]
+    assert "'selfsup probe layers --help'" in found["error"]["hint"]
 
 
 def test_selfsup_alone_shows_how_to_begin(selfsup: Callable[..., Any]) -> None:

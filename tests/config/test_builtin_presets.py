@@ -102,7 +102,8 @@ def of(method: str) -> list[Path]:
     [
         path
         for path in FILES
-        if "pretrain" in path.parts and path not in (*of("dfgan"), *of("artifacts"))
+        if "pretrain" in path.parts
+        and path not in (*of("dfgan"), *of("artifacts"), *of("bilevel"), *of("multiview"))
     ],
     ids=lambda path: path.stem,
 )

@@ -57,10 +57,11 @@ def problems(tmp_path: Path, text: str) -> list[str]:
 
 def test_the_built_in_experiments() -> None:
     names = ["figure-3.6", "figure-3.7", "figure-3.8", "figure-3.9"]
-    names += ["figure-4.1", "figure-4.6", "figure-4.7", "figure-5.4", "figure-5.5", "still-videos"]
+    names += ["figure-4.1", "figure-4.6", "figure-4.7", "figure-5.4", "figure-5.5"]
+    names += ["figure-7.1", "figure-7.3", "figure-7.6", "figure-7.7", "figure-7.8", "still-videos"]
     names += [f"table-3.{k}" for k in range(1, 6)]
     names += [f"table-4.{k}" for k in range(1, 8)]
-    names += ["table-5.1", "table-5.2", "table-5.3", "table-5.4"]
+    names += ["table-5.1", "table-5.2", "table-5.3", "table-5.4", "table-7.1", "table-7.3"]
     assert experiment_files.names({}) == names
     for name in names:
         found = experiment_files.load(name)
@@ -72,7 +73,8 @@ def test_the_built_in_experiments() -> None:
             # What is not the thesis' way is said, at every scale.
             assert at.differs
             assert at.about
-            assert (at.own_data is not None) == (scale != "paper")
+            # The ring of figure 7.1 consists of points, which nobody has of their own.
+            assert (at.own_data is not None) == (scale != "paper" and name != "figure-7.1")
 
 
 def test_short_names(tmp_path: Path) -> None:
@@ -126,6 +128,10 @@ def test_a_sound_experiment(tmp_path: Path) -> None:
         ("{hours: 1,", "{", "mine.yaml:18: scales.smoke.cost.hours: is missing"),
         ("label: A}", "label: A, set: 3}", "rows.0.set: must be a block of settings for each st"),
         ("version: 1", "version: 2", "newer than this selfsup"),
+        (", metric: top-1 accuracy}", "}", "columns.0.measured: a number is known by its metric"),
+        ("label: B,", "label: B, spread_of: [c],", "rows: 'b' is the spread of 'c', which is none"),
+        ("preset: temporal/c3d-motion}", "needs: [x]}", "'pretrain' needs 'x', which is none of"),
+        ("label: B,", "label: B, scales: [huge],", "rows.1.scales.0: must be"),
     ],
 )
 def test_mistakes_are_told_by_line(tmp_path: Path, old: str, new: str, said: str) -> None:
@@ -202,3 +208,18 @@ def test_the_page_says_what_the_files_say(tmp_path: Path) -> None:
     laid = plan(load(tmp_path, example), "small")
     assert len(laid.stages) == 4
     assert all(stage.identity for stage in laid.stages.values())
+
+
+def test_what_is_only_there_at_some_scales(tmp_path: Path) -> None:
+    text = GOOD.replace("{key: b,", "{key: b, scales: [paper],")
+    text += "  - says: a is above chance\n    above_chance: {rows: [a, b], columns: [top]}\n"
+    found = load(tmp_path, text)
+    assert found.at_scale("paper") == found
+    small = found.at_scale("smoke")
+    assert [row.key for row in small.rows] == ["a"]
+    (left,) = small.findings
+    assert left.above_chance is not None
+    assert left.above_chance.rows == ["a"]
+    text = GOOD.replace("    stage: probe\n", "    stage: probe\n    scales: [paper]\n", 1)
+    none = load(tmp_path, text).at_scale("smoke")
+    assert (none.columns, none.findings) == ([], [])

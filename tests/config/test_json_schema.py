@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import jsonschema  # type: ignore[import-untyped]
@@ -16,11 +17,17 @@ from selfsup_cli.config.schema import schema, schema_text
 VALIDATORS = (jsonschema.Draft7Validator, jsonschema.Draft202012Validator)
 
 
-@pytest.fixture(scope="module", params=VALIDATORS, ids=["draft-07", "2020-12"])
-def validator(request: pytest.FixtureRequest) -> Any:
+@cache
+def built(kind: Any) -> Any:
+    """Once for each kind, however the tests are dealt out to processes."""
     rules = schema()
-    request.param.check_schema(rules | {"$schema": request.param.META_SCHEMA["$schema"]})
-    return request.param(rules)
+    kind.check_schema(rules | {"$schema": kind.META_SCHEMA["$schema"]})
+    return kind(rules)
+
+
+@pytest.fixture(params=VALIDATORS, ids=["draft-07", "2020-12"])
+def validator(request: pytest.FixtureRequest) -> Any:
+    return built(request.param)
 
 
 def test_the_committed_schema_is_the_generated_one() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -140,6 +141,27 @@ def test_killed_and_resumed_training_is_bit_identical(tmp_path: Path, workers: i
     ).read_bytes()
     run.close()
     whole_run.close()
+
+
+def test_time_of_updates_goes_on_and_leaves_checks_out(tmp_path: Path) -> None:
+    run, seen = open_run(tmp_path / "run"), list[tuple[int, float]]()
+
+    def watch(step: int, seconds: float) -> None:
+        seen.append((step, seconds))
+
+    def check(epoch: int, step: int) -> dict[str, float]:
+        time.sleep(0.2)
+        return {}
+
+    with pytest.raises(KilledError):
+        fit(run, KillAt(11), watch=watch, check=check, check_every=1)()
+    fit(run, Line(), watch=watch)()
+    assert [step for step, _ in seen] == list(range(1, 21))
+    seconds = [spent for _, spent in seen]
+    assert seconds == sorted(seconds)
+    assert 0 < seconds[10] - seconds[4] < 0.2
+    assert seconds[11] > seconds[10]
+    run.close()
 
 
 def test_resuming_without_the_position_is_noticed(tmp_path: Path) -> None:

@@ -104,6 +104,43 @@ def test_several_checkpoints_are_a_mean_with_its_deviation() -> None:
     assert Scores.model_validate_json(several[0].model_dump_json()) == several[0]
 
 
+def test_several_trainings_are_a_mean_over_their_means() -> None:
+    about = {"subject": "run", "dataset": "data", "split": "test"}
+    every = [(run, step) for run in "ab" for step in (10, 20)]
+    several = [
+        scored("plain", seed=seed, step=step).model_copy(update={"run": run})
+        for seed, (run, step) in enumerate(every)
+    ]
+    row = measurement(several, 0, protocol={}, **about)
+    values = [scores.numbers[0].value for scores in several]
+    means = [fmean(values[:2]), fmean(values[2:])]
+    assert row.value == pytest.approx(fmean(means))
+    assert row.protocol["values"] == pytest.approx(means, rel=1e-5)
+    assert (row.protocol["runs"], row.protocol["checkpoints"]) == (2, [10, 20])
+    within = fmean([stdev(values[:2]), stdev(values[2:])])
+    assert row.protocol["deviation_over_checkpoints"] == pytest.approx(within, rel=1e-5)
+    assert row.interval is not None
+    assert row.interval.high - row.value == pytest.approx(12.7062 * stdev(means) / 2**0.5, rel=1e-4)
+    assert row.interval.method == "Student t over 2 trainings"
+    last = measurement(several[1::2], 0, protocol={}, **about)
+    assert last.protocol["values"] == pytest.approx(values[1::2], rel=1e-5)
+    assert "deviation_over_checkpoints" not in last.protocol
+
+
+def test_images_that_are_sorted_are_divided_at_random() -> None:
+    """Each of two halves of one class alone would have a score of 1."""
+    logits = torch.zeros(80, 2)
+    logits[:40, 0] = logits[40:, 1] = 20
+    real = Reference.of(seen(80, 99), MEASURES, CPU)
+    for splits, wanted in ((1, 2.0), (2, 1.98)):
+        found = score_all(
+            judge("plain"), Seen(seen(80, 0).features, logits), real,
+            MEASURES.model_copy(update={"splits": splits}), step=1,
+        )  # fmt: skip
+        value = next(one.value for one in found.numbers if one.what == "Inception Score")
+        assert value == pytest.approx(wanted, abs=0.04)
+
+
 def test_too_few_images_are_told_with_their_bias() -> None:
     few = scored("plain", n=6)
     told = warning(few, 80, 6)
@@ -202,6 +239,8 @@ def test_copies_are_counted() -> None:
     assert found.limit == pytest.approx(10.1)
     assert found.nearer == 5
     assert "5 samples are nearer than 10.1" in found.told()
+    one = Copies(samples[4:], heldout, "grey levels")
+    assert "1 sample is nearer than 10.1" in one.told()
 
 
 # On disk

@@ -29,6 +29,18 @@ def image_run(name: str = "gan", *, noise: bool = True, average: bool = True) ->
     return _run(name, sources, settings, made, average)
 
 
+def several_runs(name: str, trainings: list[str]) -> Path:
+    """A run that reports several trainings together, and those trainings."""
+    parents = [{"run": image_run(one).name} for one in trainings]
+    run = Run.create_or_continue(
+        runs_dir(), name, preset={"version": 1}, identity={}, command=["selfsup"],
+        job="pretrain/dfgan", seed=0, dataset={}, parents=parents,
+    )  # fmt: skip
+    run.finish()
+    run.close()
+    return run.path
+
+
 def ring_run(name: str = "ring") -> Path:
     """A run on the ring that kept three generators of points."""
     made: list[tuple[AnyGenerator, Noise | None]] = []

@@ -108,6 +108,9 @@ def test_killed_in_some_step_it_ends_the_same(uninterrupted: Path, tmp_path: Pat
     for step in (4, 8, 12):
         name = f"generators/step-{step:08d}.safetensors"
         assert (killed / name).read_bytes() == (uninterrupted / name).read_bytes(), (name, steps)
+    times = json.loads((killed / "generators" / "times.json").read_bytes())
+    assert list(times) == ["4", "8", "12"]
+    assert 0 < times["4"] < times["8"] < times["12"]
 
 
 def test_several_seeds_are_reported_with_an_interval(
@@ -123,6 +126,10 @@ def test_several_seeds_are_reported_with_an_interval(
         assert rows[name].value == pytest.approx(np.mean(values))
         assert rows[name].interval is not None
     assert (tmp_path / "several-seed3" / "pictures" / "densities.png").stat().st_size > 10_000
+    (shown,) = [one for one in outcome.report.pictures if "densities" in one.file]
+    assert shown.caption.startswith("several-seed3: ")
+    copied = tmp_path / "several" / shown.file
+    assert copied.read_bytes() == (tmp_path / "several-seed3" / shown.file).read_bytes()
     again = pretrain(ring("train.seeds=[3, 5]"), run="several", quiet=True)
     assert again.report == outcome.report
 

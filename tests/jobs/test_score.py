@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from generator_runs import STEPS, image_run, other_run, ring_run
+from generator_runs import STEPS, image_run, other_run, ring_run, several_runs
 
+from selfsup_cli.config.generated import Weights
 from selfsup_cli.config.images import ImageData, Rendered
 from selfsup_cli.config.presets import resolve
 from selfsup_cli.data.images import open_images
@@ -21,6 +23,7 @@ from selfsup_cli.evaluation.gan_pixels import Reals
 from selfsup_cli.evaluation.judges import FEATURES, backbone_judge
 from selfsup_cli.jobs import score as module
 from selfsup_cli.jobs.common import Outcome
+from selfsup_cli.jobs.generators import find_generators
 from selfsup_cli.jobs.score import score
 from selfsup_cli.models import build, load_backbone, save_backbone
 from selfsup_cli.models.gan_files import load_generator
@@ -127,6 +130,45 @@ def test_nothing_is_scored_twice(
     assert report_of(again).created == report_of(outcome).created
 
 
+def test_of_several_trainings_each_is_scored(
+    scored: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together = several_runs("gans", ["gan-seed0", "gan-seed1"])
+    (runs_dir() / "gan-seed0" / "generators" / "times.json").write_text('{"20": 1.5, "30": 2}')
+    with monkeypatch.context() as patched:  # killed before the features of the last were removed
+        patched.setattr(shutil, "rmtree", lambda *arguments, **settings: None)
+        patched.setattr(module, "_conclude", _stop)
+        with pytest.raises(Stopped):
+            scored(subject__run="gans", subject__checkpoints="2", name="s")
+    assert (runs_dir() / "s" / ".features").is_dir()
+    report = report_of(scored(subject__run="gans", subject__checkpoints="2", name="s"))
+    assert not (runs_dir() / "s" / ".features").exists()
+    alone = [
+        report_of(scored(subject__run=f"gan-seed{seed}", subject__checkpoints="2"))
+        for seed in (0, 1)
+    ]
+    row = report.measurements[0]
+    assert row.protocol["values"] == pytest.approx([one.measurements[0].value for one in alone])
+    assert (row.subject, row.protocol["runs"]) == ("gans", 2)
+    assert "over 2 trainings, each over 2 checkpoints (20 to 30)" in report.findings[0].text
+    lines = {(one.name, one.x_label): one.points for one in report.curves}
+    steps = lines["FD-alexnet, gan-seed0", "step"]
+    values = [y for _, y in steps]
+    assert [x for x, _ in steps] == [20, 30]
+    # Only of the first is it known how long the training took.
+    assert lines["FD-alexnet, gan-seed0", "training time, s"] == [(1.5, values[0]), (2, values[1])]
+    assert ("FD-alexnet, gan-seed1", "training time, s") not in lines
+    parents = Run.open(runs_dir() / "s").info.parents
+    assert [parent["run"] for parent in parents] == ["gan-seed0", "gan-seed1", "backbone"]
+    assert scored(dry_run=True).text.startswith("scored: gans, 2 trainings, steps 10, 20, 30")
+    assert find_generators(Weights(run="gans")).name == "gan-seed0"
+    (runs_dir() / "gan-seed1" / "generator.safetensors").unlink()
+    for path in (runs_dir() / "gan-seed1" / "generators").iterdir():
+        path.unlink()
+    with pytest.raises(InputError, match="about the training gan-seed1, whose generator is not at"):
+        scored(subject__run=str(together))
+
+
 def test_images_of_any_origin_are_scored(scored: Callable[..., Outcome], tmp_path: Path) -> None:
     data = ImageData(source="scenes", scenes=Rendered(images=24, test_images=16, side=32))
     test = open_images(data, "test", labels=False, workers=0)
@@ -141,6 +183,9 @@ def test_images_of_any_origin_are_scored(scored: Callable[..., Outcome], tmp_pat
         scored(subject__run="gan", **about)
     with pytest.raises(InputError, match="say which with --data"):
         scored(subject__images=str(path))
+    generators = {"subject__checkpoints": "2", "samples__truncation": "1"}
+    with pytest.raises(InputError, match="--checkpoints, --truncation are for generators"):
+        scored_with(scored, {**about, **generators})
 
 
 def scored_with(scored: Callable[..., Outcome], about: dict[str, str]) -> Outcome:
@@ -163,6 +208,19 @@ def test_networks_that_share_a_name_bear_their_weights(
     assert "steps 10, 20, 30, 20 images each" in text
     random = scored(dry_run=True, judges__features="random")
     assert random.data["judges"] == ["random-resnet18"]
+
+
+def test_averages_are_not_made_anew_before_they_are_needed(
+    scored: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image_run()
+
+    def never(self: Sampler) -> None:
+        raise AssertionError("a rehearsal draws nothing")
+
+    monkeypatch.setattr(Sampler, "_recalibrated", never)
+    told = scored(dry_run=True, samples__batch_norm="recalibrated").text
+    assert told.startswith("scored: gan, steps 10, 20, 30")
 
 
 def test_mistakes_end_in_a_sentence(scored: Callable[..., Outcome], tmp_path: Path) -> None:

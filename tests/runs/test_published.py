@@ -39,6 +39,10 @@ def test_tables_hold_every_printed_number() -> None:
         "thesis table 5.3": 4 * 3,
         "thesis table 5.4": 7 * 5,
         "thesis section 5.3 (still videos)": 4,
+        "thesis table 7.1": 10 * 4,
+        "thesis table 7.3": 11 * 3,
+        "thesis section 7.3.2": 2,
+        "thesis section 7.3.3": 9,
     }
 
 
@@ -181,7 +185,7 @@ def test_every_row_can_be_shown() -> None:
         assert found is not None
         assert found.differs
         assert ", ," not in row.where
-        assert row.unit in ("%", "frames")
+        assert row.unit in ("%", "frames", "")
 
 
 def test_probes_of_images_find_the_row_of_their_transformations() -> None:
@@ -224,3 +228,30 @@ def test_ten_crops_have_a_row_of_their_own() -> None:
         f"conv{k}" for k in range(1, 6)
     }
     assert tabled("probe", "top-1 accuracy", "scenes", "layer") == set()
+
+
+def test_gans_add_up_to_the_page() -> None:
+    """Sums over the printed columns of tables 7.1 and 7.3, and numbers that stand as bounds."""
+    sums = {
+        (number, dataset, metric): sum(
+            row.value for row in table(number) if (row.dataset, row.metric) == (dataset, metric)
+        )
+        for number, dataset, metric in (
+            ("7.1", "cifar10", "FID"),
+            ("7.1", "cifar10", "IS"),
+            ("7.1", "stl10", "FID"),
+            ("7.1", "stl10", "IS"),
+            ("7.3", "cifar10", "FID"),
+            ("7.3", "cifar10", "IS"),
+            ("7.3", "celeba", "FID"),
+        )
+    }
+    assert [round(value, 2) for value in sums.values()] == [
+        425.7, 65.74, 769.8, 80.53, 788.4, 69.79, 526.4,
+    ]  # fmt: skip
+    bounds = {row.printed for row in table("7.3") if "±" not in row.printed}
+    assert bounds == {"> 450", "~ 1", "> 350"}
+    best = next(row for row in table("7.1") if row.method == "(g)")
+    assert best.where == (
+        "thesis table 7.1, (g), networks of table 7.2, trained on cifar10, printed as 26.5 ± 0.6"
+    )

@@ -1,0 +1,507 @@
+"""A prepared store of views: crops, masks, poses and motion, made once and read at any frame.
+
+A store lies in `$SELFSUP_CACHE/views/NAME-KEY/`, where the key is the SHA-256 of everything that
+decides its content. Each camera of each recording is a series of immutable files of some hundred
+frames (see `multiview_shard`), each written whole and noted, with its checksum, in a list of that
+camera (`R-C.json`); `index.json`, written last, says that all are there. So whoever is killed while
+a store is made goes on behind the last whole file.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, NoReturn, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from selfsup_cli.data import hdf5, processes
+from selfsup_cli.data.crops import cut
+from selfsup_cli.data.geometry import Box
+from selfsup_cli.data.index import cache_root
+from selfsup_cli.data.multiview import Camera, Frames, Recording, frame_numbers
+from selfsup_cli.data.multiview_shard import Coding, Piece, Shard, built, tables_check
+from selfsup_cli.errors import BadMediaError, InputError, MachineError
+from selfsup_cli.runs import atomic
+from selfsup_cli.runs.seal import opened, parsed, sealed
+
+log = logging.getLogger("selfsup")
+
+SCHEMA = "selfsup.views/1"
+QUALITY = 92
+_SHARD_BYTES = 16 << 20
+_OPEN = 256
+
+Progress = Callable[[int, int], None]
+
+
+class Maker(Protocol):
+    """What fills a store. It travels to processes, each of which makes whole cameras."""
+
+    def scene(self, recording: int, camera: int) -> NDArray[np.uint8] | None:
+        """The empty scene as a whole picture, uint8 `[3,H,W]`; None where it is not known."""
+        ...
+
+    def pieces(self, recording: int, camera: int, start: int) -> Iterator[Piece]:
+        """All frames from `start` on, in order, a few hundred at a time at most.
+
+        Raises `BadMediaError` if they cannot be read.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a store is to hold. `about` (plain values) decides its content, whatever makes it."""
+
+    name: str
+    about: Mapping[str, Any]
+    recordings: tuple[Recording, ...]
+    side: int
+    quality: int | None = QUALITY
+
+    @property
+    def key(self) -> str:
+        """SHA-256 (hex) of what decides the content."""
+        facts = {
+            "schema": SCHEMA,
+            "about": dict(self.about),
+            "side": self.side,
+            "quality": self.quality,
+            "recordings": [written_recording(one) for one in self.recordings],
+        }
+        text = json.dumps(facts, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def prepare(
+    plan: Plan,
+    maker: Maker,
+    *,
+    cache: Path | None = None,
+    workers: int = 0,
+    progress: Progress | None = None,
+) -> StoredViews:
+    """Open the store of `plan` under `cache` (by default the cache folder), made by `maker` first
+    where it, or a part of it, is missing or damaged.
+
+    `workers` processes make it (0: this one). `progress(done, total)` counts cameras. A camera that
+    cannot be read is left out, and so is a recording without any. Raises InputError if nothing is
+    left, MachineError for a folder that cannot be written.
+    """
+    name = "".join(c if c.isalnum() or c in "-_" else "_" for c in plan.name)[:40]
+    folder = (cache_root() if cache is None else cache) / "views" / f"{name}-{plan.key[:24]}"
+    found = _index(folder, plan)
+    if found is None:
+        with _locked(folder):
+            found = _index(folder, plan) or _made(folder, plan, maker, workers, progress)
+    return StoredViews(folder, plan, found)
+
+
+def written_recording(recording: Recording) -> dict[str, Any]:
+    """A recording as plain values."""
+    return {
+        "subject": recording.subject,
+        "sequence": recording.sequence,
+        "action": recording.action,
+        "frames": recording.frames,
+        "rate": recording.rate,
+        "cameras": [
+            {
+                "name": camera.name,
+                "width": camera.width,
+                "height": camera.height,
+                "intrinsics": _listed(camera.intrinsics),
+                "rotation": _listed(camera.rotation),
+                "translation": _listed(camera.translation),
+                "distortion": None if camera.distortion is None else list(camera.distortion),
+            }
+            for camera in recording.cameras
+        ],
+    }
+
+
+def _listed(matrix: NDArray[np.float64] | None) -> Any:
+    return None if matrix is None else np.asarray(matrix, np.float64).tolist()
+
+
+# -- making
+
+
+def _made(
+    folder: Path, plan: Plan, maker: Maker, workers: int, progress: Progress | None
+) -> dict[str, Any]:
+    """Make what is missing, and publish the whole."""
+    atomic.sweep(folder)
+    tasks = [
+        (number, camera)
+        for number, recording in enumerate(plan.recordings)
+        for camera in range(len(recording.cameras))
+    ]
+    if progress is not None:
+        progress(0, len(tasks))
+    views: dict[str, Any] = {}
+    work = partial(_make_view, folder, plan, maker)
+    done = processes.each(work, _died, iter(tasks), len(tasks), workers, batch=1)
+    for count, (task, view) in enumerate(zip(tasks, done, strict=True), 1):
+        views[_name(*task)] = view
+        if progress is not None:
+            progress(count, len(tasks))
+    index = {"schema": SCHEMA, "key": plan.key, "views": views}
+    atomic.write_json(folder / "index.json", sealed(index))
+    return index
+
+
+def _name(recording: int, camera: int) -> str:
+    return f"{recording:04d}-{camera:02d}"
+
+
+def _died(task: tuple[int, int]) -> dict[str, Any]:
+    return {"bad": processes.CRASHED}
+
+
+def _make_view(folder: Path, plan: Plan, maker: Maker, task: tuple[int, int]) -> dict[str, Any]:
+    """Make what is missing of one camera of a recording; gives its entry of the index."""
+    recording, camera = task
+    name = _name(*task)
+    length = plan.recordings[recording].frames
+    view = _sound_part(folder, plan, name)
+    if view is not None and _reached(view) == length:
+        return view
+    try:
+        if view is None:
+            view = {"key": plan.key, "scene": _write_scene(folder, name, maker, task), "shards": []}
+        for pieces in _batches(maker.pieces(recording, camera, _reached(view)), plan):
+            start = _reached(view)
+            stop = start + sum(len(piece.crops) for piece in pieces)
+            file = f"{name}-{start:07d}.h5"
+            data = built(pieces, Coding(plan.side, plan.quality))
+            digest = atomic.write_bytes(folder / file, data)
+            view["shards"].append(
+                {
+                    "file": file,
+                    "stop": stop,
+                    "bytes": len(data),
+                    "sha256": digest,
+                    "tables": tables_check(folder / file),
+                }
+            )
+            atomic.write_json(folder / f"{name}.json", sealed(view))
+    except BadMediaError as error:
+        return {"bad": error.reason}
+    if _reached(view) != length:
+        return {"bad": f"it has {_reached(view)} frames instead of {length}"}
+    return view
+
+
+def _reached(view: Mapping[str, Any]) -> int:
+    """How many frames of a camera have been made."""
+    return int(view["shards"][-1]["stop"]) if view["shards"] else 0
+
+
+def _write_scene(
+    folder: Path, name: str, maker: Maker, task: tuple[int, int]
+) -> dict[str, Any] | None:
+    scene = maker.scene(*task)
+    if scene is None:
+        return None
+    file = f"{name}-scene.rgb"
+    buffer = scene.astype(np.uint8).tobytes()
+    digest = atomic.write_bytes(folder / file, buffer)
+    return {"file": file, "shape": list(scene.shape), "bytes": len(buffer), "sha256": digest}
+
+
+def _batches(pieces: Iterator[Piece], plan: Plan) -> Iterator[list[Piece]]:
+    """Pieces in bundles of about as many frames as a file is to hold."""
+    # A JPEG of a crop takes about a tenth of its pixels.
+    each = 3 * plan.side * plan.side // (1 if plan.quality is None else 10)
+    most = max(16, _SHARD_BYTES // each)
+    bundle: list[Piece] = []
+    for piece in pieces:
+        bundle.append(piece)
+        if sum(len(one.crops) for one in bundle) >= most:
+            yield bundle
+            bundle = []
+    if bundle:
+        yield bundle
+
+
+def _sound_part(folder: Path, plan: Plan, name: str) -> dict[str, Any] | None:
+    """What a killed job has left of a camera, as far as it is as it was written."""
+    try:
+        view = opened(parsed((folder / f"{name}.json").read_bytes()))
+        if view["key"] != plan.key or (view["scene"] and not _as_written(folder, view["scene"])):
+            return None
+        shards = view["shards"]
+        sound = next((n for n, one in enumerate(shards) if not _as_written(folder, one)), None)
+        return {**view, "shards": shards if sound is None else shards[:sound]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _as_written(folder: Path, entry: Mapping[str, Any]) -> bool:
+    path = folder / Path(entry["file"]).name
+    return (
+        path.is_file()
+        and path.stat().st_size == entry["bytes"]
+        and atomic.file_sha256(path) == entry["sha256"]
+    )
+
+
+def _index(folder: Path, plan: Plan) -> dict[str, Any] | None:
+    """The index of a whole store, if there is one."""
+    path = folder / "index.json"
+    try:
+        index = opened(parsed(path.read_bytes()))
+        if (index["schema"], index["key"]) != (SCHEMA, plan.key):
+            return None
+        for view in index["views"].values():
+            for entry in (*view.get("shards", ()), *filter(None, [view.get("scene")])):
+                if (folder / Path(entry["file"]).name).stat().st_size != entry["bytes"]:
+                    return None
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        log.warning("the prepared views %s have no readable index (%s); made again", folder, error)
+        return None
+    return index
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the store against other jobs that would make it too."""
+    name = folder / "lock"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        raise MachineError(
+            f"cannot write the prepared views {folder}: {error.strerror}",
+            kind="cache",
+            hint="set SELFSUP_CACHE to a folder on a local disk with free space",
+        ) from error
+    try:
+        said = False
+        while True:
+            try:
+                fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError as error:
+                # Where the file system has no locks, two jobs only do double work.
+                if error.errno not in (errno.EAGAIN, errno.EACCES):
+                    break
+            if not said:
+                log.info("another job prepares the same views; waiting for it")
+                said = True
+            time.sleep(0.5)
+        yield
+    finally:
+        os.close(fd)
+
+
+# -- reading
+
+
+class StoredViews:
+    """`Views` in a prepared store. It travels to processes, and holds no open file until asked."""
+
+    def __init__(self, folder: Path, plan: Plan, index: Mapping[str, Any]) -> None:
+        self.folder = folder
+        self.name = plan.name
+        self._coding = Coding(plan.side, plan.quality)
+        self.left_out: list[tuple[str, str]] = []
+        recordings: list[Recording] = []
+        self._views: list[tuple[Mapping[str, Any], ...]] = []
+        for number, recording in enumerate(plan.recordings):
+            cameras: list[Camera] = []
+            views: list[Mapping[str, Any]] = []
+            for place, camera in enumerate(recording.cameras):
+                view = index["views"][_name(number, place)]
+                if "bad" in view:
+                    self.left_out.append((f"{recording.id}/{camera.name}", view["bad"]))
+                else:
+                    cameras.append(camera)
+                    views.append(view)
+            if cameras:
+                recordings.append(replace(recording, cameras=tuple(cameras)))
+                self._views.append(tuple(views))
+        for name, reason in self.left_out:
+            log.warning("%s is left out: %s", name, reason)
+        if not recordings:
+            name, reason = self.left_out[0]
+            raise InputError(
+                f"no camera of {plan.name} can be read, as {name}: {reason}", kind="bad-media"
+            )
+        self.recordings = tuple(recordings)
+        self.side = plan.side
+        bad = json.dumps(self.left_out)
+        self.fingerprint = hashlib.sha256(f"{plan.key}\0{bad}".encode()).hexdigest()
+        self._shards: OrderedDict[str, Shard] = OrderedDict()
+        self._motion: dict[int, NDArray[np.float32]] = {}
+        self._scenes: OrderedDict[tuple[int, int], NDArray[np.uint8]] = OrderedDict()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_shards": OrderedDict(), "_scenes": OrderedDict()}
+
+    def subset(
+        self, recordings: Sequence[int], cameras: Sequence[str] | None = None
+    ) -> StoredViews:
+        """Only some recordings, in that order, and of them only the cameras of these names."""
+        chosen = object.__new__(StoredViews)
+        chosen.__dict__.update(self.__getstate__())
+        chosen._motion = {}
+        kept, views = [], []
+        for number in recordings:
+            recording = self.recordings[number]
+            places = [
+                place
+                for place, camera in enumerate(recording.cameras)
+                if cameras is None or camera.name in cameras
+            ]
+            kept.append(replace(recording, cameras=tuple(recording.cameras[p] for p in places)))
+            views.append(tuple(self._views[number][place] for place in places))
+        chosen.recordings, chosen._views = tuple(kept), views
+        told = json.dumps([[r.id, *(c.name for c in r.cameras)] for r in kept])
+        chosen.fingerprint = hashlib.sha256(f"{self.fingerprint}\0{told}".encode()).hexdigest()
+        return chosen
+
+    def crops(self, recording: int, camera: int, frames: Frames) -> NDArray[np.uint8]:
+        """See `Views`; raises InputError for a file that was damaged since it was written."""
+        found = self._gathered(recording, camera, frames, Shard.crops)
+        return np.zeros((0, 3, self.side, self.side), np.uint8) if found is None else found
+
+    def masks(self, recording: int, camera: int, frames: Frames) -> NDArray[np.bool_] | None:
+        """See `Views`."""
+        return self._gathered(recording, camera, frames, Shard.masks)
+
+    def backgrounds(self, recording: int, camera: int, frames: Frames) -> NDArray[np.uint8] | None:
+        """See `Views`."""
+        scene = self.scene(recording, camera)
+        if scene is None:
+            return self._gathered(recording, camera, frames, Shard.backgrounds)
+        boxes = self.boxes(recording, camera, frames)
+        if boxes is None:
+            return None
+        cuts = [cut(scene, Box(*box), self.side) for box in boxes.tolist()]
+        return np.stack(cuts) if cuts else np.zeros((0, 3, self.side, self.side), np.uint8)
+
+    def poses(self, recording: int, camera: int, frames: Frames) -> NDArray[np.float32] | None:
+        """See `Views`."""
+        return self._gathered(recording, camera, frames, partial(_rows, "poses"))
+
+    def pixels(self, recording: int, camera: int, frames: Frames) -> NDArray[np.float32] | None:
+        """See `Views`."""
+        return self._gathered(recording, camera, frames, partial(_rows, "pixels"))
+
+    def boxes(self, recording: int, camera: int, frames: Frames) -> NDArray[np.float32] | None:
+        """Left, top and side `[N,3]` of each crop in pixels of its picture, where it has one."""
+        return self._gathered(recording, camera, frames, partial(_rows, "boxes"))
+
+    def motion(self, recording: int) -> NDArray[np.float32]:
+        """See `Views`."""
+        if recording not in self._motion:
+            cameras = range(len(self.recordings[recording].cameras))
+            self._motion[recording] = np.mean(
+                [self.camera_motion(recording, camera) for camera in cameras], 0, dtype=np.float32
+            )
+        return self._motion[recording]
+
+    def camera_motion(self, recording: int, camera: int) -> NDArray[np.float32]:
+        """The same of one camera, `[T]`."""
+        view = self._views[recording][camera]
+        starts = range(len(view["shards"]))
+        return np.concatenate([self._shard(view, n).motion for n in starts])
+
+    def scene(self, recording: int, camera: int) -> NDArray[np.uint8] | None:
+        """The empty scene as a whole picture, uint8 `[3,H,W]`; None where it is not known."""
+        entry = self._views[recording][camera]["scene"]
+        if entry is None:
+            return None
+        place = (recording, camera)
+        if place not in self._scenes:
+            path = self.folder / Path(entry["file"]).name
+            try:
+                data = path.read_bytes()
+            except OSError as error:
+                self._damaged(path, error)
+            if hashlib.sha256(data).hexdigest() != entry["sha256"]:
+                self._damaged(path, ValueError("it does not match its checksum"))
+            self._scenes[place] = np.frombuffer(data, np.uint8).reshape(entry["shape"])
+            while len(self._scenes) > _OPEN // 8:
+                self._scenes.popitem(last=False)
+        self._scenes.move_to_end(place)
+        return self._scenes[place]
+
+    def close(self) -> None:
+        """Let go of the files."""
+        self._shards.clear()
+        self._scenes.clear()
+
+    def _gathered(
+        self,
+        recording: int,
+        camera: int,
+        frames: Frames,
+        part: Callable[[Shard, NDArray[np.int64]], NDArray[Any] | None],
+    ) -> NDArray[Any] | None:
+        """A part of each of `frames`, in their order, from whichever files hold them."""
+        numbers = frame_numbers(frames, self.recordings[recording].frames)
+        view = self._views[recording][camera]
+        ends = np.array([0, *(one["stop"] for one in view["shards"])])
+        holders = np.searchsorted(ends, numbers, side="right") - 1
+        found: NDArray[Any] | None = None
+        for holder in np.unique(holders).tolist():
+            here = np.flatnonzero(holders == holder)
+            shard = self._shard(view, holder)
+            try:
+                values = part(shard, numbers[here] - ends[holder])
+            except (hdf5.StructureError, OSError) as error:
+                self._damaged(shard.path, error)
+            if values is None:
+                return None
+            if found is None:
+                found = np.empty((len(numbers), *values.shape[1:]), values.dtype)
+            found[here] = values
+        return found
+
+    def _shard(self, view: Mapping[str, Any], number: int) -> Shard:
+        entry = view["shards"][number]
+        path = self.folder / Path(entry["file"]).name
+        shard = self._shards.get(path.name)
+        if shard is None:
+            start = view["shards"][number - 1]["stop"] if number else 0
+            try:
+                shard = Shard(path, entry["stop"] - start, self._coding, entry["tables"])
+            except Exception as error:  # h5py raises many types on damaged files
+                self._damaged(path, error)
+            self._shards[path.name] = shard
+            while len(self._shards) > _OPEN:
+                self._shards.popitem(last=False)
+        self._shards.move_to_end(path.name)
+        return shard
+
+    def _damaged(self, path: Path, error: Exception) -> NoReturn:
+        """Whoever opens the store next finds the file gone, and makes it anew."""
+        path.unlink(missing_ok=True)
+        raise InputError(
+            f"{path} of the prepared views is damaged ({error}): run the same command again and it "
+            "is made anew",
+            kind="cache",
+        ) from error
+
+
+def _rows(name: str, shard: Shard, frames: NDArray[np.int64]) -> NDArray[Any] | None:
+    table: NDArray[Any] | None = getattr(shard, name)
+    return None if table is None else table[frames]

@@ -42,7 +42,7 @@ LIMITS = {
     f"{STEP}: {FULL}": "D sees four batches instead of two, and the noise needs a gradient through "
     "D of its own: with batch norm it cannot be had from D's (a reversed gradient would be another "
     "one). In passes of G and of D, which take as long as each other where D is the released one: "
-    "4 + 20 against 4 + 8, which is twice the standard GAN's",
+    "4 + 20 against 4 + 8, about twice the standard GAN's",
 }
 
 

@@ -22,7 +22,8 @@ HERE = Path(__file__).parent
 NAMES = (
     "decoding", "exact_frames", "loading", "packs", "search", "steps", "saving", "resuming",
     "startup", "transferring", "images", "warping", "image_steps", "activations", "artifact_steps",
-    "gan_steps", "segmenting", "generating", "detecting", "posing",
+    "gan_steps", "segmenting", "generating", "detecting", "posing", "view_pairs",
+    "backgrounds",
 )  # fmt: skip
 HEAD = ("what", "against", "figure", "goal", "met")
 

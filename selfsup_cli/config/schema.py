@@ -113,7 +113,7 @@ def _property(info: FieldInfo, generated: dict[str, Any]) -> dict[str, Any]:
         case "view-datasets":
             rule["examples"] = datasets("view")
         case "freezes":
-            rule["enum"] = [*FREEZES, *all_layers()]
+            rule["enum"] = [*FREEZES, *all_layers(), *([None] if default is None else [])]
         case "layers":
             if "items" in rule:
                 rule["items"] = {"enum": all_layers()}

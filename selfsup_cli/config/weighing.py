@@ -16,7 +16,7 @@ WEIGHED = ("bilevel", "microbatches")
 class WeighedOptim(Optim):
     """Optimiser and schedule; the schedule multiplies the learning rate."""
 
-    name: Literal["adamw", "adam", "sgd", "microbatches", "bilevel"] = field(  # type: ignore[assignment]
+    name: Literal["adamw", "adam", "bilevel", "microbatches", "sgd"] = field(  # type: ignore[assignment]
         "adamw",
         "Optimiser; adam and sgd add weight decay to the gradient. bilevel is SGD that weights "
         "mini-batches by their agreement with another one (chapter 8), microbatches the same with "
@@ -113,10 +113,10 @@ class LabelNoise(Model):
         "Share of the images of each class that get another label (uniform, pairs).",
         flag="--label-noise",
     )
-    kind: Literal["uniform", "pairs", "confusion", "predicted", "stated"] = field(
+    kind: Literal["stated", "predicted", "confusion", "pairs", "uniform"] = field(
         "uniform",
-        "Which: any other one, that of the next class, by a confusion matrix (a CSV file), what a "
-        "trained network takes images for with its dropout left on, or those of a CSV file.",
+        "Which: those of a CSV file, what a trained network takes images for with its dropout left "
+        "on, by a confusion matrix (a CSV file), that of the next class, or any other one.",
         flag="--noise-kind",
     )
     file: str | None = field(

@@ -30,8 +30,9 @@ from selfsup_cli.data.mocap import Mocap
 from selfsup_cli.data.motions import RATE, Motion, by_rule
 from selfsup_cli.data.multiview import Frames, Recording, frame_numbers
 from selfsup_cli.data.multiview_shard import Piece
-from selfsup_cli.data.multiview_store import Plan, StoredViews, prepare
+from selfsup_cli.data.multiview_store import Plan, prepare
 from selfsup_cli.data.raycast import Window, cast, shade
+from selfsup_cli.data.stored_views import StoredViews
 from selfsup_cli.errors import InputError
 from selfsup_cli.randomness import derive
 

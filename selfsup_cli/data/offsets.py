@@ -27,6 +27,7 @@ _SPIKE = 5  # frames over which a median removes what lasts one frame, as key fr
 _WIDE = 0.15  # seconds by which the interval may reach to either side
 _CHANCE = 0.01
 _TREND = 4.0
+_RIVALS = 0.05
 
 CHANNELS = 5
 """Heights at which motion is told apart."""
@@ -126,15 +127,14 @@ def by_scores(
     """The offset by what a network says of pairs of frames.
 
     For each of `lags` the `scores` of pairs and the frames `times` (of `frames`) of the first
-    recording in them. The best must stand out from the middle one of all scores, however stretches
-    of time are drawn.
+    recording in them.
     """
     blocks, count = _blocks(frames)
     sums = np.zeros((len(lags), count, 2))
     for row, (values, at) in enumerate(zip(scores, times, strict=True)):
         sums[row, :, 0] = np.bincount(blocks[at], minlength=count)
         sums[row, :, 1] = np.bincount(blocks[at], values, minlength=count)
-    return _found(lags, sums, _mean, rate, seed, must_stand_out=True)
+    return _found(lags, sums, _mean, rate, seed)
 
 
 def consistent(pairs: Sequence[tuple[int, int, Offset]], cameras: int) -> tuple[Floats, Floats]:
@@ -215,8 +215,6 @@ def _found(
     reduce: Callable[[Floats], Floats],
     rate: float,
     seed: int,
-    *,
-    must_stand_out: bool = False,
 ) -> Offset:
     """The highest point of a curve, from sums over blocks `[L,B,K]` that `reduce` makes scores."""
     scores, count = reduce(sums.sum(1)), sums.shape[1]
@@ -225,9 +223,9 @@ def _found(
     best = int(np.nanargmax(scores * weight))
     source = np.random.default_rng(_seed(seed))
     drawn = source.multinomial(count, np.full(count, 1 / count), size=_REPEATS)
-    again = reduce(np.tensordot(drawn, sums, (1, 1))) * weight
+    again = reduce(np.tensordot(drawn, sums, (1, 1)))
     again = np.where(np.isfinite(again), again, -np.inf)
-    places = again.argmax(1)
+    places = np.where(np.isfinite(again), again * weight, -np.inf).argmax(1)
     low, high = np.quantile(lags[places], (0.025, 0.975))
     low, high = min(float(low), float(lags[best])), max(float(high), float(lags[best]))
     peak = _between(lags, scores, best)
@@ -239,15 +237,20 @@ def _found(
         doubt = f"it may lie anywhere from {low:.0f} to {high:.0f} frames"
     elif best in (0, len(lags) - 1):
         doubt = "the best offset is the farthest that was tried"
-    elif must_stand_out and not _stands_out(again, best):
-        doubt = "its score does not stand out from those of other offsets"
+    elif (rival := _rival(lags, again, best, reach)) is not None:
+        doubt = f"{rival:+d} frames would do about as well"
     return Offset(lags, scores, int(lags[best]), peak, min(low, peak), max(high, peak), doubt)
 
 
-def _stands_out(again: Floats, best: int) -> bool:
-    """Whether the score `best` lies above the middle one in (almost) all of many draws `[R,L]`."""
-    contrast = again[:, best] - np.median(again, 1)
-    return bool(np.isfinite(contrast).all() and np.quantile(contrast, _CHANCE) > 0)
+def _rival(lags: NDArray[np.int64], again: Floats, best: int, reach: float) -> int | None:
+    """An offset farther than `reach` from the `best` that wins in many draws `[R,L]`, whatever
+    overlaps there: of what recurs, every period fits as well."""
+    winners = lags[again.argmax(1)]
+    others = winners[np.abs(winners - lags[best]) > reach]
+    if len(others) <= _RIVALS * len(winners):
+        return None
+    values, counts = np.unique(others, return_counts=True)
+    return int(values[counts.argmax()])
 
 
 def _seed(seed: int) -> int:

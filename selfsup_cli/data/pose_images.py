@@ -194,8 +194,9 @@ def _all_poses(source: PoseImages) -> NDArray[np.float32]:
 
 def _no_joints(source: PoseImages, recording: str = "") -> InputError:
     which = f"{recording} of {source.name}" if recording else f"the {source.split} part"
+    where = "" if recording else f"{source.name}: "
     return InputError(
-        f"{source.name}: {which} has no joints, and poses are learned from them; give data with "
+        f"{where}{which} has no joints, and poses are learned from them; give data with "
         "joints (docs/multiview-data.md), or --data figures",
         kind="no-joints",
     )

@@ -17,11 +17,11 @@ from selfsup_cli.data import offsets
 from selfsup_cli.data.geometry import project_camera, to_camera, triangulate
 from selfsup_cli.data.motionless import moving
 from selfsup_cli.data.multiview import Camera
-from selfsup_cli.data.multiview_layouts import Recordings
 from selfsup_cli.data.multiview_raw import LEAST_FRAMES, RawRecording, RawView
 from selfsup_cli.data.offsets import Offset
 from selfsup_cli.data.pictures import VideoPictures
 from selfsup_cli.data.survey import Survey, survey
+from selfsup_cli.data.view_recordings import Recordings
 from selfsup_cli.errors import BadMediaError
 from selfsup_cli.runs.atomic import file_sha256
 

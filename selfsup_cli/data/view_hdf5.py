@@ -126,12 +126,12 @@ def _view(
         else None
         for key, shape in _SEEN.items()
     }
-    inside = None
+    inside: NDArray[np.float32] | None = None
     if joints is not None and camera.calibrated:
-        inside = to_camera(joints, camera)
+        exact = to_camera(joints, camera)
         if seen["pixels"] is None:
-            seen["pixels"] = project_camera(inside, camera).astype(np.float32)
-        inside = inside.astype(np.float32)
+            seen["pixels"] = project_camera(exact, camera).astype(np.float32)
+        inside = exact.astype(np.float32)
     for part in (inside, *seen.values()):
         if part is not None and len(part) != frames:
             raise hdf5.StructureError(f"{group.name} has {frames} images and {len(part)} of joints")

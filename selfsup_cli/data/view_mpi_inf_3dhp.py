@@ -26,8 +26,7 @@ def read_annotations(path: Path, frames: dict[str, int]) -> dict[str, Annotation
         from scipy import io
     except ImportError as error:
         raise MachineError(
-            f"{path} is a MATLAB file, and reading it needs SciPy: pip install 'selfsup[detect]' "
-            "or scipy",
+            f"{path} is a MATLAB file, and reading it needs SciPy: pip install scipy",
             kind="missing-extra",
         ) from error
     try:

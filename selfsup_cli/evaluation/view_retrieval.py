@@ -71,6 +71,7 @@ def timing_measurements(
         clustered_accuracy(
             f"time found within {NEAR} frames",
             shares,
+            "recordings",
             task="retrieve-sync",
             subject="learned",
             dataset=dataset,

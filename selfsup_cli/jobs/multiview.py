@@ -56,11 +56,14 @@ def open_views(
     machine: Machine,
     progress: Progress,
     subjects: Sequence[str] | None = None,
+    *,
+    least_cameras: int = 2,
 ) -> Views:
     """Open the views that `data` names: of the `subjects`, or of those that it names, or of all.
 
-    They are prepared once, into the cache folder. Raises InputError for what the user has to mend,
-    and MachineError where the cache cannot be written.
+    Each recording needs as many cameras as `least_cameras`. They are prepared once, into the cache
+    folder. Raises InputError for what the user has to mend, and MachineError where the cache cannot
+    be written.
     """
     if data.source is None:
         raise InputError(
@@ -91,7 +94,9 @@ def open_views(
     else:
         from selfsup_cli.data.multiview_layouts import open_recordings
 
-        views = open_recordings(data, subjects=named or None, told=told)
+        views = open_recordings(
+            data, subjects=named or None, told=told, least_cameras=least_cameras
+        )
     return SomeCameras(views, data.cameras) if data.cameras else views
 
 

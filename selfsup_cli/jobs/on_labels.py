@@ -13,6 +13,7 @@ from selfsup_cli.evaluation.looking import Looking
 from selfsup_cli.evaluation.task import Task
 from selfsup_cli.jobs import fitted, labels, suspected
 from selfsup_cli.jobs.common import Part
+from selfsup_cli.jobs.images import Images
 from selfsup_cli.jobs.suspected import Left
 from selfsup_cli.models.classifier import Classifier
 from selfsup_cli.runs.report import Measurement, Picture
@@ -61,7 +62,7 @@ def leave(run: Run, task: Task, train: Part, rows: list[Measurement], seen: Seen
     if len(looking.history):
         pictures = [*pictures, _weights(run, looking, train.source.name, seen.per_epoch)]
     preset = task.preset
-    if isinstance(preset, Classifying) and preset.suspects.on:
+    if isinstance(preset, Classifying) and preset.suspects.on and isinstance(train, Images):
         left = suspected.leave(
             run, train, looking.suspicion, preset.suspects, noisy, rows[0], seen.confident
         )

@@ -34,7 +34,7 @@ def open_parts(preset: TransferPose, start: Start, progress: Progress) -> tuple[
     """
     side = preset.data.side or start.backbone.input.crop
     data = preset.data.model_copy(update={"side": side})
-    views = open_views(data, preset.machine, progress)
+    views = open_views(data, preset.machine, progress, least_cameras=1)
     divided = divide(views, data)
     learned = _of_subjects(
         divided.train, [one.subject for one in views.recordings], preset, name_of(data)

@@ -19,7 +19,7 @@ from selfsup_cli.evaluation.suspects import (
     precision_at,
     suspects,
 )
-from selfsup_cli.jobs.common import Part, Videos
+from selfsup_cli.jobs.images import Images
 from selfsup_cli.runs import atomic
 from selfsup_cli.runs.report import Finding, Measurement, Picture, ProtocolValue
 from selfsup_cli.runs.run import Run
@@ -40,7 +40,7 @@ Left = tuple[list[Measurement], list[Picture], list[Finding]]
 
 def leave(
     run: Run,
-    train: Part,
+    train: Images,
     suspicion: Suspicion,
     settings: Suspects,
     noisy: NoisyLabels | None,
@@ -124,7 +124,7 @@ def _told(
 
 def _sheet(
     run: Run,
-    train: Part,
+    train: Images,
     found: list[Suspect],
     classes: tuple[str, ...],
     noisy: NoisyLabels | None,
@@ -133,11 +133,7 @@ def _sheet(
         return []
     shown = []
     for one in found:
-        if isinstance(train, Videos):
-            middle = np.array([int(train.source.num_frames[one.index]) // 2])
-            image = train.source.read(one.index, middle, None)[:, 0]
-        else:
-            image = train.source.read(one.index)  # type: ignore[call-arg]
+        image = train.source.read(one.index)
         proposed = classes[one.proposed] if one.proposed >= 0 else "?"
         wrong = None if noisy is None else bool(noisy.wrong[one.index])
         shown.append(Suspicious(image, classes[one.given], proposed, one.score, wrong))

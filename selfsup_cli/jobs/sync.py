@@ -16,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfsup_cli.data import offsets
-from selfsup_cli.data.multiview_layouts import Recordings, find_recordings, open_each_camera
+from selfsup_cli.data.multiview_layouts import find_recordings, open_each_camera
 from selfsup_cli.data.multiview_raw import RawRecording
 from selfsup_cli.data.offsets import Offset
 from selfsup_cli.data.survey import survey
+from selfsup_cli.data.view_recordings import Recordings
 from selfsup_cli.engine import signals
 from selfsup_cli.engine.devices import choose
 from selfsup_cli.engine.progress import Progress

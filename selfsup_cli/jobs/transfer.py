@@ -19,6 +19,7 @@ from selfsup_cli.config.pose import TransferPose
 from selfsup_cli.config.presets import Resolved, identity
 from selfsup_cli.config.transfer_images import Classifying, TransferImages
 from selfsup_cli.config.transfers import Transfer
+from selfsup_cli.config.weighing import WEIGHED
 from selfsup_cli.data.loader import Batches, EpochLoader
 from selfsup_cli.data.matched import MatchedSampler
 from selfsup_cli.engine import processes, signals
@@ -47,6 +48,9 @@ from selfsup_cli.jobs.starting import Start, load_start
 from selfsup_cli.runs.run import Run, new_name, runs_dir
 
 log = logging.getLogger("selfsup")
+
+# Weight decay that is coupled is hardly ever more.
+_COUPLED = 0.02
 
 
 def transfer(
@@ -118,6 +122,12 @@ def _repeat(
 def _train(resolved: Resolved, name: str | None, command: Sequence[str], *, quiet: bool) -> Outcome:
     preset = _preset(resolved)
     seed = preset.seeds[0]
+    if preset.optim.name in WEIGHED and preset.optim.weight_decay > _COUPLED:
+        log.warning(
+            "weight decay of %g is added to the gradient here, and looks like that of adamw; use "
+            "--weight-decay 5e-4, and --lr 0.01 for SGD's rate",
+            preset.optim.weight_decay,
+        )
     hardware = choose(
         preset.machine.device, preset.train.precision, deterministic=preset.train.deterministic
     )

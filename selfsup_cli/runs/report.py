@@ -243,7 +243,7 @@ def accuracy(name: str, hits: int, n: int, **about: Unpack[About]) -> Measuremen
 def clustered_accuracy(
     name: str,
     shares: Sequence[float],
-    unit: Literal["videos", "images", "stretches"] = "videos",
+    unit: Literal["videos", "images", "stretches", "recordings"] = "videos",
     **about: Unpack[About],
 ) -> Measurement:
     """Mean of each video's share of right answers (0 … 1), in % with a 95 % interval over videos.

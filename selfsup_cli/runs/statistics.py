@@ -55,7 +55,7 @@ def wilson(hits: int, n: int, level: float = 0.95) -> Interval:
 def clustered_mean(
     values: Sequence[float],
     level: float = 0.95,
-    unit: Literal["videos", "images", "stretches"] = "videos",
+    unit: Literal["videos", "images", "stretches", "recordings"] = "videos",
 ) -> tuple[float, Interval | None]:
     """Mean of one value per independent cluster, with Student's t interval over the clusters.
 

@@ -54,9 +54,8 @@ def coverage(path: Path, checked: ViewsChecked) -> None:
     draw = ImageDraw.Draw(sheet)
     write(draw, (MARGIN, MARGIN), "Cameras and time", 18, bold=True)
     more = len(checked.recordings) - len(shown)
-    note = (
-        "Blue: the more moves, the darker. Grey: nothing moves (left out of training). Orange: "
-        "not there." + (f" {more} more recordings are not shown." if more else "")
+    note = "Blue: the more moves, the darker. Grey: nothing moves. Orange: not there." + (
+        f" {more} more recordings are not shown." if more else ""
     )
     write(draw, (MARGIN, MARGIN + 26), note, 12, GREY)
     y = MARGIN + 54

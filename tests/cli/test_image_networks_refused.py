@@ -75,7 +75,8 @@ def test_runs_with_another_kind_of_network_are_passed_over(
 @pytest.mark.parametrize(("arch", "said"), [
     ("alexnet", None), ("timm/convnext_tiny", None),
     ("r3d", "r3d takes videos, not images; networks for images are alexnet, alexnet_lrn, resnet18, "
-            "resnet34, resnet50, dcgan, sngan and any of timm's as timm/NAME"),
+            "resnet34, resnet50, cifarnet, inception_small, preact_resnet18, dcgan, sngan and any "
+            "of timm's as timm/NAME"),
     ("alexnett", "unknown network 'alexnett' (did you mean 'alexnet'?); known are alexnet, "),
     ("timm/a:b", "unknown network 'timm/a:b'; known are "),
     ("timm/", "unknown network 'timm/'"),

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from selfsup_cli.config.multiview import FIGURES, PretrainMultiview
-from selfsup_cli.config.presets import PresetError, resolve
+from selfsup_cli.config.presets import resolve
+from selfsup_cli.config.problems import PresetError
 
 JOB = "pretrain/multiview"
 

@@ -51,7 +51,8 @@ def test_what_is_called_settable_can_be_set(job: str) -> None:
     assert {option.path for option in options_of(JOBS[job])} <= set(paths)
     assert not {path.partition(".")[0] for path in paths} & {"paper", "cost", "expect", "version"}
     # Filters are read from weights alone.
-    blocks = () if job == "visualize/filters" else ("machine.workers=0", "data.split=2")
+    of_data = "data.split=2" if "data.split" in paths else "data.test_share=0.3"
+    blocks = () if job == "visualize/filters" else ("machine.workers=0", of_data)
     for path in blocks:
         assert path.partition("=")[0] in paths
         assert resolve(job, sets=[path], env={}).origin != plain.origin

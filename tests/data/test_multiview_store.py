@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -59,9 +59,7 @@ def piece_of(recording: int, camera: int, numbers: np.ndarray) -> Piece:
 
 def plan(quality: int | None = None, about: int = 0) -> Plan:
     cameras = tuple(Camera(name, 60, 50) for name in ("left", "right"))
-    recordings = tuple(
-        Recording(f"S{n}", "walk", "walk", cameras, FRAMES, 50.0) for n in range(2)
-    )
+    recordings = tuple(Recording(f"S{n}", "walk", "walk", cameras, FRAMES, 50.0) for n in range(2))
     return Plan("mine", {"about": about}, recordings, SIDE, quality)
 
 
@@ -176,7 +174,7 @@ def test_it_travels_and_what_decides_it_has_a_place_of_its_own(
     tmp_path: Path, views: StoredViews
 ) -> None:
     views.crops(0, 0, [0])
-    there = pickle.loads(pickle.dumps(views))
+    there = deepcopy(views)  # as travelling does, by what it says is its state
     np.testing.assert_array_equal(there.crops(1, 0, [5]), views.crops(1, 0, [5]))
     other = prepare(plan(about=1), Maker(), cache=tmp_path)
     assert other.folder.name != views.folder.name

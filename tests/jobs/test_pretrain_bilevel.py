@@ -20,8 +20,8 @@ from selfsup_cli.config.bilevel import PretrainBilevel
 from selfsup_cli.config.presets import resolve
 from selfsup_cli.engine.devices import choose
 from selfsup_cli.engine.progress import Progress
+from selfsup_cli.engine.trainable import Update
 from selfsup_cli.errors import InputError, Stopped
-from selfsup_cli.evaluation import steps
 from selfsup_cli.evaluation.classify import Classify
 from selfsup_cli.evaluation.tasks import create
 from selfsup_cli.jobs import labels, on_labels
@@ -49,14 +49,14 @@ TINY = (
 def arrays(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Images of two colours, which are their classes: 24 and 6 of each."""
     rng = np.random.default_rng(0)
-    found = {}
+    found: dict[str, np.ndarray] = {}
     for part, count in (("train", 48), ("test", 12)):
         labels = np.arange(count) % 2
         colours = np.array([(40, 60, 200), (200, 60, 40)])[labels][:, None, None]
         pixels = rng.normal(colours, 30, (count, 20, 20, 3))
         found |= {f"x_{part}": np.clip(pixels, 0, 255).astype(np.uint8), f"y_{part}": labels}
     path = tmp_path_factory.mktemp("colours") / "colours.npz"
-    np.savez(path, class_names=np.array(CLASSES), **found)
+    np.savez(path, class_names=np.array(CLASSES), **found)  # type: ignore[arg-type]
     return path
 
 
@@ -94,7 +94,8 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 
 
 def weights_of(run: Run) -> dict[str, torch.Tensor]:
-    return safetensors.torch.load_file(run.path / "model.safetensors")
+    found: dict[str, torch.Tensor] = safetensors.torch.load_file(run.path / "model.safetensors")
+    return found
 
 
 def truth(identifier: str) -> str:
@@ -258,14 +259,14 @@ def test_a_step_is_that_of_the_optimiser_on_mini_batches(
     arrays: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[Any] = []
-    weighed = steps.Update.weighed
+    weighed = Update.weighed
 
     def kept(self: Any, losses: Any, name: str = "main") -> Any:
         found = weighed(self, losses, name)
         seen.append(found)
         return found
 
-    monkeypatch.setattr(steps.Update, "weighed", kept)
+    monkeypatch.setattr(Update, "weighed", kept)
     trained(arrays, "micro", "optim.name=microbatches", "train.epochs=1")
     assert len(seen) == 3
     for found in seen:
@@ -358,7 +359,9 @@ def test_files_of_labels_that_do_not_fit_are_refused(
 
 @pytest.mark.slow
 def test_two_processes_take_the_steps_of_one(arrays: Path, tmp_path: Path) -> None:
-    sets = [part for one in chosen("regularize.dropout=0.3", "optim.lr=0.01") for part in ("--set", one)]
+    sets = [
+        part for one in chosen("regularize.dropout=0.3", "optim.lr=0.01") for part in ("--set", one)
+    ]
     logs: list[list[dict[str, Any]]] = []
     for devices in ("1", "2"):
         env = {**os.environ, "OMP_NUM_THREADS": "1", "SELFSUP_RUNS": str(tmp_path)}

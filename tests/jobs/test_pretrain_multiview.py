@@ -114,7 +114,8 @@ def test_killed_it_ends_as_if_nothing_had_been(
     whole: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SELFSUP_RUNS", str(tmp_path))
-    step, calls = Multiview.step, []
+    step = Multiview.step
+    calls: list[None] = []
 
     def mortal(self: Multiview, *given: Any) -> Any:
         calls.append(None)

@@ -163,6 +163,7 @@ def test_a_run_that_was_stopped_goes_on_bit_for_bit(monkeypatch: pytest.MonkeyPa
         assert (cut.path / name).read_bytes() == (whole.path / name).read_bytes(), name
 
 
+@pytest.mark.slow
 def test_several_seeds_are_reported_together() -> None:
     run = run_of("both", seeds=[0, 1], train__max_steps=1, subjects=["S5"], fraction=0.5)
     report = run.report()

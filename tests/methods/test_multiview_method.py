@@ -168,7 +168,7 @@ def test_a_scene_that_stands_still_is_a_shortcut_for_mirrored_views_only_when_it
     nobody = torch.zeros_like(sample["masks"])
     told = {}
     for background in ("keep", "remove"):
-        pairs = Pairs(background=background)  # type: ignore[arg-type]
+        pairs = Pairs(background=background)
         found = prepare(sample["views"], nobody, None, pairs, generator(0, "t"))
         told[background] = found.images[0]
     assert not torch.equal(told["keep"][PARTNER], told["keep"][PARTNER].flip(-1))

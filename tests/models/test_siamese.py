@@ -57,7 +57,7 @@ def test_every_image_passes_through_the_backbone_once() -> None:
         "sync": torch.tensor([[0, 1], [0, 2], [1, 2]]),
         "flip": torch.tensor([[2, 0]]),
     }
-    found = network(torch.rand(3, 3, 32, 32) * 2 - 1, pairs)  # type: ignore[arg-type]
+    found = network(torch.rand(3, 3, 32, 32) * 2 - 1, pairs)
     assert seen == [3]
     assert {name: len(given) for name, given in found.items()} == {"sync": 3, "flip": 1}
 

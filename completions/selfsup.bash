@@ -25,11 +25,11 @@ _selfsup_command() {
     commands='' options=''
     case $1 in
     '')
-        commands='pretrain transfer predict probe probe-tiles retrieve score visualize sample shortcuts export reproduce report data runs presets doctor completion'
+        commands='pretrain transfer predict probe probe-tiles retrieve sync score visualize sample shortcuts export reproduce report data runs presets doctor completion'
         options='--version --help -h'
         ;;
     'pretrain')
-        commands='temporal shuffle-learn rotnet3d supervised artifacts transformations dfgan'
+        commands='temporal shuffle-learn rotnet3d supervised artifacts transformations multiview dfgan bilevel'
         options='--help -h'
         ;;
     'pretrain temporal')
@@ -56,17 +56,25 @@ _selfsup_command() {
         commands=''
         options='--preset --set --run --dry-run --json --quiet -q --verbose -v --data --dataset --data-root --split --fold --test-share --max-bad --quarantine --part --arch --width --crop --canvas --optimizer --lr --weight-decay --schedule --clip-grad --epochs --max-steps --batch-size --accumulate --precision --compile --no-compile --deterministic --no-deterministic --checkpoint-steps --seed --monitor-every --device --devices --workers --kinds --shortcuts --no-shortcuts --help -h'
         ;;
+    'pretrain multiview')
+        commands=''
+        options='--preset --set --run --dry-run --json --quiet -q --verbose -v --data --dataset --data-root --train-subjects --test-subjects --test-share --max-bad --mocap --scene --actions --side --arch --width --init --weights --final-relu --no-final-relu --fusion --signals --min-gap --max-gap --every --background --views --optimizer --lr --weight-decay --schedule --clip-grad --epochs --max-steps --batch-size --accumulate --precision --compile --no-compile --deterministic --no-deterministic --checkpoint-steps --seed --monitor-every --device --devices --workers --help -h'
+        ;;
     'pretrain dfgan')
         commands=''
         options='--preset --set --run --dry-run --json --quiet -q --verbose -v --objective --data --dataset --data-root --split --fold --test-share --max-bad --quarantine --part --images --arch --size --width --norm-discriminator --noise --feeding --noise-weight --share-z --no-share-z --penalty --optimizer --lr --weight-decay --schedule --clip-grad --epochs --max-steps --batch-size --accumulate --precision --compile --no-compile --deterministic --no-deterministic --checkpoint-steps --seed --seeds --n-disc --keep-generators --monitor-every --device --devices --workers --help -h'
         ;;
+    'pretrain bilevel')
+        commands=''
+        options='--preset --set --run --dry-run --json --quiet -q --verbose -v --init --freeze --absorb-bn --no-absorb-bn --rescale --no-rescale --reinit-head --no-reinit-head --arch --width --data --dataset --data-root --split --fold --test-share --max-bad --quarantine --part --label-noise --noise-kind --noise-file --noise-from --noise-seed --permute-pixels --no-permute-pixels --splits --seed --fraction --optimizer --lr --weight-decay --schedule --clip-grad --epochs --max-steps --batch-size --accumulate --precision --compile --no-compile --deterministic --no-deterministic --checkpoint-steps --check-every --device --devices --workers --mini-batches --matched --no-matched --validation --label-smoothing --mixup --dropout --suspects --no-suspects --suspect-folds --shorter --crop --test-crops --labels --help -h'
+        ;;
     'transfer')
-        commands='action sync order classify segment detect'
+        commands='action sync order classify segment detect pose'
         options='--help -h'
         ;;
     'transfer action')
         commands=''
-        options='--preset --set --run --dry-run --json --quiet -q --verbose -v --init --freeze --reinit-head --no-reinit-head --arch --width --data --dataset --data-root --split --test-share --max-bad --quarantine --splits --seed --fraction --crop --optimizer --lr --weight-decay --schedule --clip-grad --epochs --max-steps --batch-size --accumulate --precision --compile --no-compile --deterministic --no-deterministic --checkpoint-steps --check-every --device --devices --workers --test-clips --help -h'
+        options='--preset --set --run --dry-run --json --quiet -q --verbose -v --init --freeze --reinit-head --no-reinit-head --arch --width --data --dataset --data-root --split --test-share --max-bad --quarantine --splits --seed --fraction --crop --optimizer --lr --weight-decay --schedule --clip-grad --epochs --max-steps --batch-size --accumulate --precision --compile --no-compile --deterministic --no-deterministic --checkpoint-steps --check-every --device --devices --workers --test-clips --mini-batches --matched --no-matched --validation --help -h'
         ;;
     'transfer sync')
         commands=''
@@ -78,18 +86,22 @@ _selfsup_command() {
         ;;
     'transfer classify')
         commands=''
-        options='--preset --set --run --dry-run --json --quiet -q --verbose -v --init --freeze --absorb-bn --no-absorb-bn --rescale --no-rescale --reinit-head --no-reinit-head --arch --width --data --dataset --data-root --split --fold --test-share --max-bad --quarantine --part --splits --seed --fraction --optimizer --lr --weight-decay --schedule --clip-grad --epochs --max-steps --batch-size --accumulate --precision --compile --no-compile --deterministic --no-deterministic --checkpoint-steps --check-every --device --devices --workers --shorter --crop --test-crops --labels --help -h'
+        options='--preset --set --run --dry-run --json --quiet -q --verbose -v --init --freeze --absorb-bn --no-absorb-bn --rescale --no-rescale --reinit-head --no-reinit-head --arch --width --data --dataset --data-root --split --fold --test-share --max-bad --quarantine --part --label-noise --noise-kind --noise-file --noise-from --noise-seed --permute-pixels --no-permute-pixels --splits --seed --fraction --optimizer --lr --weight-decay --schedule --clip-grad --epochs --max-steps --batch-size --accumulate --precision --compile --no-compile --deterministic --no-deterministic --checkpoint-steps --check-every --device --devices --workers --mini-batches --matched --no-matched --validation --label-smoothing --mixup --dropout --suspects --no-suspects --suspect-folds --shorter --crop --test-crops --labels --help -h'
         ;;
     'transfer segment')
         commands=''
-        options='--preset --set --run --dry-run --json --quiet -q --verbose -v --init --freeze --absorb-bn --no-absorb-bn --rescale --no-rescale --arch --width --data --dataset --data-root --split --test-share --max-bad --quarantine --void --splits --seed --fraction --optimizer --lr --weight-decay --schedule --clip-grad --epochs --max-steps --batch-size --accumulate --precision --compile --no-compile --deterministic --no-deterministic --checkpoint-steps --check-every --device --devices --workers --fcn --shorter --crop --help -h'
+        options='--preset --set --run --dry-run --json --quiet -q --verbose -v --init --freeze --absorb-bn --no-absorb-bn --rescale --no-rescale --arch --width --data --dataset --data-root --split --test-share --max-bad --quarantine --void --splits --seed --fraction --optimizer --lr --weight-decay --schedule --clip-grad --epochs --max-steps --batch-size --accumulate --precision --compile --no-compile --deterministic --no-deterministic --checkpoint-steps --check-every --device --devices --workers --mini-batches --matched --no-matched --validation --fcn --shorter --crop --help -h'
         ;;
     'transfer detect')
         commands=''
         options='--preset --set --run --dry-run --json --quiet -q --verbose -v --init --freeze --absorb-bn --no-absorb-bn --rescale --no-rescale --arch --width --data --dataset --data-root --split --test-share --max-bad --quarantine --splits --seed --fraction --optimizer --lr --weight-decay --schedule --clip-grad --epochs --max-steps --batch-size --accumulate --precision --compile --no-compile --deterministic --no-deterministic --checkpoint-steps --check-every --device --devices --workers --proposals --detector --head --layer --shorter --test-shorter --crop --help -h'
         ;;
+    'transfer pose')
+        commands=''
+        options='--preset --set --run --dry-run --json --quiet -q --verbose -v --init --freeze --arch --width --final-relu --no-final-relu --data --dataset --data-root --train-subjects --test-subjects --test-share --max-bad --mocap --scene --actions --side --subjects --background --every --test-every --seed --fraction --optimizer --lr --weight-decay --schedule --clip-grad --epochs --max-steps --batch-size --accumulate --precision --compile --no-compile --deterministic --no-deterministic --checkpoint-steps --check-every --device --devices --workers --help -h'
+        ;;
     'predict')
-        commands='labels artifacts'
+        commands='labels artifacts pose'
         options='--from --out --pictures --clips --test-crops --top --device --workers --force --json --quiet -q --verbose -v --help -h'
         ;;
     'predict labels')
@@ -100,17 +112,41 @@ _selfsup_command() {
         commands=''
         options='--from --out --pictures --maps --threshold --replicate --as-they-are --device --workers --force --json --quiet -q --verbose -v --help -h'
         ;;
+    'predict pose')
+        commands=''
+        options='--from --out --pictures --camera --device --force --json --quiet -q --verbose -v --help -h'
+        ;;
     'probe')
+        commands='layers sync'
+        options='--preset --set --run --dry-run --json --quiet -q --verbose -v --from --baseline --data --dataset --data-root --split --fold --test-share --max-bad --quarantine --train-clips --test-clips --layer --epochs --batch-size --seed --still --no-still --device --devices --workers --part --folds --train-views --test-views --unpadded --pooling --help -h'
+        ;;
+    'probe layers')
         commands=''
         options='--preset --set --run --dry-run --json --quiet -q --verbose -v --from --baseline --data --dataset --data-root --split --fold --test-share --max-bad --quarantine --train-clips --test-clips --layer --epochs --batch-size --seed --still --no-still --device --devices --workers --part --folds --train-views --test-views --unpadded --pooling --help -h'
+        ;;
+    'probe sync')
+        commands=''
+        options='--preset --set --run --dry-run --json --quiet -q --verbose -v --from --background --data --dataset --data-root --train-subjects --test-subjects --test-share --max-bad --mocap --scene --actions --gaps --pairs --seen --seed --device --devices --workers --help -h'
         ;;
     'probe-tiles')
         commands=''
         options='--preset --set --run --dry-run --json --quiet -q --verbose -v --from --baseline --against --data --dataset --data-root --split --fold --test-share --max-bad --quarantine --part --tiles --paint --images --test-images --layer --epochs --batch-size --seed --device --devices --workers --help -h'
         ;;
     'retrieve')
+        commands='neighbours sync'
+        options='--preset --set --run --dry-run --json --quiet -q --verbose -v --from --baseline --data --dataset --data-root --split --fold --test-share --max-bad --quarantine --layer --clips --seed --device --devices --workers --against --part --crops --gallery --help -h'
+        ;;
+    'retrieve neighbours')
         commands=''
         options='--preset --set --run --dry-run --json --quiet -q --verbose -v --from --baseline --data --dataset --data-root --split --fold --test-share --max-bad --quarantine --layer --clips --seed --device --devices --workers --against --part --crops --gallery --help -h'
+        ;;
+    'retrieve sync')
+        commands=''
+        options='--preset --set --run --dry-run --json --quiet -q --verbose -v --from --background --data --dataset --data-root --train-subjects --test-subjects --test-share --max-bad --mocap --scene --actions --queries --gallery --step --seed --device --devices --workers --help -h'
+        ;;
+    'sync')
+        commands=''
+        options='--by --from --cameras --most --background --out --picture --device --force --json --quiet -q --verbose -v --help -h'
         ;;
     'score')
         commands=''
@@ -121,7 +157,7 @@ _selfsup_command() {
         options='--help -h'
         ;;
     'visualize pretext')
-        commands='temporal shuffle-learn rotnet3d supervised artifacts transformations dfgan'
+        commands='temporal shuffle-learn rotnet3d supervised artifacts transformations multiview dfgan bilevel'
         options='--preset --set --out --count --json --quiet -q --verbose -v --data --dataset --data-root --split --test-share --max-bad --quarantine --arch --width --crop --optimizer --lr --weight-decay --schedule --clip-grad --epochs --max-steps --batch-size --accumulate --precision --compile --no-compile --deterministic --no-deterministic --checkpoint-steps --seed --monitor-every --device --devices --workers --transformations --speed-loss --no-speed-loss --help -h'
         ;;
     'visualize pretext temporal')
@@ -148,9 +184,17 @@ _selfsup_command() {
         commands=''
         options='--preset --set --out --count --json --quiet -q --verbose -v --data --dataset --data-root --split --fold --test-share --max-bad --quarantine --part --arch --width --crop --canvas --optimizer --lr --weight-decay --schedule --clip-grad --epochs --max-steps --batch-size --accumulate --precision --compile --no-compile --deterministic --no-deterministic --checkpoint-steps --seed --monitor-every --device --devices --workers --kinds --shortcuts --no-shortcuts --help -h'
         ;;
+    'visualize pretext multiview')
+        commands=''
+        options='--preset --set --out --count --json --quiet -q --verbose -v --data --dataset --data-root --train-subjects --test-subjects --test-share --max-bad --mocap --scene --actions --side --arch --width --init --weights --final-relu --no-final-relu --fusion --signals --min-gap --max-gap --every --background --views --optimizer --lr --weight-decay --schedule --clip-grad --epochs --max-steps --batch-size --accumulate --precision --compile --no-compile --deterministic --no-deterministic --checkpoint-steps --seed --monitor-every --device --devices --workers --help -h'
+        ;;
     'visualize pretext dfgan')
         commands=''
         options='--preset --set --out --count --json --quiet -q --verbose -v --objective --data --dataset --data-root --split --fold --test-share --max-bad --quarantine --part --images --arch --size --width --norm-discriminator --noise --feeding --noise-weight --share-z --no-share-z --penalty --optimizer --lr --weight-decay --schedule --clip-grad --epochs --max-steps --batch-size --accumulate --precision --compile --no-compile --deterministic --no-deterministic --checkpoint-steps --seed --seeds --n-disc --keep-generators --monitor-every --device --devices --workers --help -h'
+        ;;
+    'visualize pretext bilevel')
+        commands=''
+        options='--preset --set --out --count --json --quiet -q --verbose -v --init --freeze --absorb-bn --no-absorb-bn --rescale --no-rescale --reinit-head --no-reinit-head --arch --width --data --dataset --data-root --split --fold --test-share --max-bad --quarantine --part --label-noise --noise-kind --noise-file --noise-from --noise-seed --permute-pixels --no-permute-pixels --splits --seed --fraction --optimizer --lr --weight-decay --schedule --clip-grad --epochs --max-steps --batch-size --accumulate --precision --compile --no-compile --deterministic --no-deterministic --checkpoint-steps --check-every --device --devices --workers --mini-batches --matched --no-matched --validation --label-smoothing --mixup --dropout --suspects --no-suspects --suspect-folds --shorter --crop --test-crops --labels --help -h'
         ;;
     'visualize mean-image')
         commands=''
@@ -226,7 +270,7 @@ _selfsup_command() {
         ;;
     'reproduce')
         commands=''
-        options='--scale --rows --data --dataset --data-root --jobs --print-commands --list --json --quiet -q --verbose -v --help -h'
+        options='--scale --rows --data --dataset --data-root --inception --jobs --print-commands --list --json --quiet -q --verbose -v --help -h'
         ;;
     'report')
         commands=''
@@ -238,7 +282,7 @@ _selfsup_command() {
         ;;
     'data check')
         commands=''
-        options='--data-root --split --test-share --out --workers --json --quiet -q --verbose -v --help -h'
+        options='--data-root --split --test-share --out --recordings --no-recordings --pictures --workers --json --quiet -q --verbose -v --help -h'
         ;;
     'data pack')
         commands=''
@@ -307,27 +351,27 @@ _selfsup_value() {
         names=presets:pretrain/temporal files=yes
         ;;
     'pretrain temporal --set' | 'visualize pretext --set' | 'visualize pretext temporal --set')
-        fixed='data.source= data.root= data.split= data.test_share= data.split_seed= data.max_bad= data.quarantine= data.motion.videos= data.motion.test_videos= data.motion.length= data.motion.side= data.motion.seed= network.arch= network.width= network.shortcut= network.head_init= augment.resize= augment.scale= augment.crop= augment.flip= augment.color= optim.name= optim.lr= optim.weight_decay= optim.betas= optim.eps= optim.momentum= optim.decay_all= optim.schedule= optim.final_factor= optim.falling= optim.warmup_steps= optim.clip_grad= train.epochs= train.max_steps= train.batch_size= train.accumulate= train.precision= train.compile= train.deterministic= train.checkpoint_steps= train.checkpoint_minutes= train.keep= train.seed= monitor.every_epochs= monitor.videos= monitor.draws= monitor.knn_videos= monitor.knn_k= machine.device= machine.devices= machine.workers= time.kinds= time.speed_loss= time.frames= time.speeds= time.periodic= time.periodic_start= time.warp= time.speed_on_periodic= time.min_frames=' equals=yes
+        fixed='data.source= data.root= data.split= data.test_share= data.split_seed= data.max_bad= data.quarantine= data.motion.videos= data.motion.test_videos= data.motion.length= data.motion.side= data.motion.seed= network.arch= network.width= network.shortcut= network.head_init= augment.resize= augment.scale= augment.crop= augment.flip= augment.color= optim.name= optim.lr= optim.weight_decay= optim.betas= optim.eps= optim.momentum= optim.nesterov= optim.decay_all= optim.schedule= optim.each_epoch= optim.final_factor= optim.falling= optim.warmup_steps= optim.clip_grad= train.epochs= train.max_steps= train.batch_size= train.accumulate= train.precision= train.compile= train.deterministic= train.checkpoint_steps= train.checkpoint_minutes= train.keep= train.seed= monitor.every_epochs= monitor.videos= monitor.draws= monitor.knn_videos= monitor.knn_k= machine.device= machine.devices= machine.workers= time.kinds= time.speed_loss= time.frames= time.speeds= time.periodic= time.periodic_start= time.warp= time.speed_on_periodic= time.min_frames=' equals=yes
         ;;
-    'pretrain temporal --run' | 'pretrain shuffle-learn --run' | 'pretrain rotnet3d --run' | 'pretrain supervised --run' | 'pretrain artifacts --run' | 'pretrain transformations --run' | 'pretrain dfgan --run' | 'transfer action --run' | 'transfer sync --run' | 'transfer order --run' | 'transfer classify --run' | 'transfer segment --run' | 'transfer detect --run' | 'probe --run' | 'probe-tiles --run' | 'retrieve --run' | 'score --run' | 'visualize filters --run' | 'visualize activations --run' | 'visualize gradcam --run' | 'visualize neighbours --run' | 'sample artifacts --run' | 'shortcuts --run')
+    'pretrain temporal --run' | 'pretrain shuffle-learn --run' | 'pretrain rotnet3d --run' | 'pretrain supervised --run' | 'pretrain artifacts --run' | 'pretrain transformations --run' | 'pretrain multiview --run' | 'pretrain dfgan --run' | 'pretrain bilevel --run' | 'transfer action --run' | 'transfer sync --run' | 'transfer order --run' | 'transfer classify --run' | 'transfer segment --run' | 'transfer detect --run' | 'transfer pose --run' | 'probe --run' | 'probe layers --run' | 'probe sync --run' | 'probe-tiles --run' | 'retrieve --run' | 'retrieve neighbours --run' | 'retrieve sync --run' | 'score --run' | 'visualize filters --run' | 'visualize activations --run' | 'visualize gradcam --run' | 'visualize neighbours --run' | 'sample artifacts --run' | 'shortcuts --run')
         names=runs
         ;;
-    'pretrain temporal --data' | 'pretrain temporal --dataset' | 'pretrain shuffle-learn --data' | 'pretrain shuffle-learn --dataset' | 'pretrain rotnet3d --data' | 'pretrain rotnet3d --dataset' | 'pretrain supervised --data' | 'pretrain supervised --dataset' | 'transfer action --data' | 'transfer action --dataset' | 'transfer sync --data' | 'transfer sync --dataset' | 'transfer order --data' | 'transfer order --dataset' | 'predict 0' | 'predict labels 0' | 'predict artifacts 0' | 'visualize pretext --data' | 'visualize pretext --dataset' | 'visualize pretext temporal --data' | 'visualize pretext temporal --dataset' | 'visualize pretext shuffle-learn --data' | 'visualize pretext shuffle-learn --dataset' | 'visualize pretext rotnet3d --data' | 'visualize pretext rotnet3d --dataset' | 'visualize pretext supervised --data' | 'visualize pretext supervised --dataset' | 'visualize guided-backprop --data' | 'visualize guided-backprop --dataset' | 'reproduce --data' | 'reproduce --dataset' | 'data check 0' | 'data pack 0')
+    'pretrain temporal --data' | 'pretrain temporal --dataset' | 'pretrain shuffle-learn --data' | 'pretrain shuffle-learn --dataset' | 'pretrain rotnet3d --data' | 'pretrain rotnet3d --dataset' | 'pretrain supervised --data' | 'pretrain supervised --dataset' | 'transfer action --data' | 'transfer action --dataset' | 'transfer sync --data' | 'transfer sync --dataset' | 'transfer order --data' | 'transfer order --dataset' | 'predict 0' | 'predict labels 0' | 'predict artifacts 0' | 'predict pose 0' | 'visualize pretext --data' | 'visualize pretext --dataset' | 'visualize pretext temporal --data' | 'visualize pretext temporal --dataset' | 'visualize pretext shuffle-learn --data' | 'visualize pretext shuffle-learn --dataset' | 'visualize pretext rotnet3d --data' | 'visualize pretext rotnet3d --dataset' | 'visualize pretext supervised --data' | 'visualize pretext supervised --dataset' | 'visualize guided-backprop --data' | 'visualize guided-backprop --dataset' | 'reproduce --data' | 'reproduce --dataset' | 'data check 0' | 'data pack 0')
         names=datasets files=yes
         ;;
-    'pretrain temporal --data-root' | 'pretrain temporal --quarantine' | 'pretrain shuffle-learn --data-root' | 'pretrain shuffle-learn --quarantine' | 'pretrain rotnet3d --data-root' | 'pretrain rotnet3d --quarantine' | 'pretrain supervised --data-root' | 'pretrain supervised --quarantine' | 'pretrain artifacts --data-root' | 'pretrain artifacts --quarantine' | 'pretrain transformations --data-root' | 'pretrain transformations --quarantine' | 'pretrain dfgan --data-root' | 'pretrain dfgan --quarantine' | 'transfer action --data-root' | 'transfer action --quarantine' | 'transfer sync --data-root' | 'transfer sync --quarantine' | 'transfer order --data-root' | 'transfer order --quarantine' | 'transfer classify --data-root' | 'transfer classify --quarantine' | 'transfer segment --data-root' | 'transfer segment --quarantine' | 'transfer detect --data-root' | 'transfer detect --quarantine' | 'transfer detect --proposals' | 'predict --out' | 'predict --pictures' | 'predict --device' | 'predict labels --out' | 'predict labels --pictures' | 'predict labels --device' | 'predict artifacts --out' | 'predict artifacts --pictures' | 'predict artifacts --maps' | 'predict artifacts --device' | 'probe --data-root' | 'probe --quarantine' | 'probe-tiles --data-root' | 'probe-tiles --quarantine' | 'retrieve --data-root' | 'retrieve --quarantine' | 'score --data-root' | 'score --quarantine' | 'score --inception' | 'visualize pretext --out' | 'visualize pretext --data-root' | 'visualize pretext --quarantine' | 'visualize pretext temporal --out' | 'visualize pretext temporal --data-root' | 'visualize pretext temporal --quarantine' | 'visualize pretext shuffle-learn --out' | 'visualize pretext shuffle-learn --data-root' | 'visualize pretext shuffle-learn --quarantine' | 'visualize pretext rotnet3d --out' | 'visualize pretext rotnet3d --data-root' | 'visualize pretext rotnet3d --quarantine' | 'visualize pretext supervised --out' | 'visualize pretext supervised --data-root' | 'visualize pretext supervised --quarantine' | 'visualize pretext artifacts --out' | 'visualize pretext artifacts --data-root' | 'visualize pretext artifacts --quarantine' | 'visualize pretext transformations --out' | 'visualize pretext transformations --data-root' | 'visualize pretext transformations --quarantine' | 'visualize pretext dfgan --out' | 'visualize pretext dfgan --data-root' | 'visualize pretext dfgan --quarantine' | 'visualize mean-image --out' | 'visualize mean-image --data-root' | 'visualize mean-image --quarantine' | 'visualize guided-backprop --out' | 'visualize guided-backprop --data-root' | 'visualize guided-backprop --quarantine' | 'visualize filters --out' | 'visualize activations --out' | 'visualize activations --data-root' | 'visualize activations --quarantine' | 'visualize gradcam --out' | 'visualize gradcam --class' | 'visualize gradcam --data-root' | 'visualize gradcam --quarantine' | 'visualize neighbours --out' | 'visualize neighbours --data-root' | 'visualize neighbours --quarantine' | 'sample transformations --out' | 'sample transformations --data-root' | 'sample transformations --quarantine' | 'sample artifacts --out' | 'sample artifacts --data-root' | 'sample artifacts --quarantine' | 'sample dfgan --out' | 'sample dfgan --data-root' | 'sample dfgan --quarantine' | 'shortcuts --data-root' | 'shortcuts --quarantine' | 'export safetensors --out' | 'export torchvision --out' | 'export timm --out' | 'export onnx --out' | 'export program --out' | 'export embeddings --out' | 'export embeddings --data-root' | 'export embeddings --quarantine' | 'reproduce --data-root' | 'report --out' | 'data check --data-root' | 'data check --out' | 'data pack --size' | 'data pack --data-root' | 'data pack --quarantine' | 'data pack 1' | 'presets validate 0' | 'presets copy 1')
+    'pretrain temporal --data-root' | 'pretrain temporal --quarantine' | 'pretrain shuffle-learn --data-root' | 'pretrain shuffle-learn --quarantine' | 'pretrain rotnet3d --data-root' | 'pretrain rotnet3d --quarantine' | 'pretrain supervised --data-root' | 'pretrain supervised --quarantine' | 'pretrain artifacts --data-root' | 'pretrain artifacts --quarantine' | 'pretrain transformations --data-root' | 'pretrain transformations --quarantine' | 'pretrain multiview --data-root' | 'pretrain multiview --weights' | 'pretrain dfgan --data-root' | 'pretrain dfgan --quarantine' | 'pretrain bilevel --data-root' | 'pretrain bilevel --quarantine' | 'pretrain bilevel --noise-file' | 'pretrain bilevel --noise-from' | 'transfer action --data-root' | 'transfer action --quarantine' | 'transfer sync --data-root' | 'transfer sync --quarantine' | 'transfer order --data-root' | 'transfer order --quarantine' | 'transfer classify --data-root' | 'transfer classify --quarantine' | 'transfer classify --noise-file' | 'transfer classify --noise-from' | 'transfer segment --data-root' | 'transfer segment --quarantine' | 'transfer detect --data-root' | 'transfer detect --quarantine' | 'transfer detect --proposals' | 'transfer pose --data-root' | 'predict --out' | 'predict --pictures' | 'predict --device' | 'predict labels --out' | 'predict labels --pictures' | 'predict labels --device' | 'predict artifacts --out' | 'predict artifacts --pictures' | 'predict artifacts --maps' | 'predict artifacts --device' | 'predict pose --out' | 'predict pose --pictures' | 'predict pose --device' | 'probe --data-root' | 'probe --quarantine' | 'probe layers --data-root' | 'probe layers --quarantine' | 'probe sync --data-root' | 'probe-tiles --data-root' | 'probe-tiles --quarantine' | 'retrieve --data-root' | 'retrieve --quarantine' | 'retrieve neighbours --data-root' | 'retrieve neighbours --quarantine' | 'retrieve sync --data-root' | 'sync --cameras' | 'sync --out' | 'sync --picture' | 'sync --device' | 'sync 0' | 'score --data-root' | 'score --quarantine' | 'score --inception' | 'visualize pretext --out' | 'visualize pretext --data-root' | 'visualize pretext --quarantine' | 'visualize pretext temporal --out' | 'visualize pretext temporal --data-root' | 'visualize pretext temporal --quarantine' | 'visualize pretext shuffle-learn --out' | 'visualize pretext shuffle-learn --data-root' | 'visualize pretext shuffle-learn --quarantine' | 'visualize pretext rotnet3d --out' | 'visualize pretext rotnet3d --data-root' | 'visualize pretext rotnet3d --quarantine' | 'visualize pretext supervised --out' | 'visualize pretext supervised --data-root' | 'visualize pretext supervised --quarantine' | 'visualize pretext artifacts --out' | 'visualize pretext artifacts --data-root' | 'visualize pretext artifacts --quarantine' | 'visualize pretext transformations --out' | 'visualize pretext transformations --data-root' | 'visualize pretext transformations --quarantine' | 'visualize pretext multiview --out' | 'visualize pretext multiview --data-root' | 'visualize pretext multiview --weights' | 'visualize pretext dfgan --out' | 'visualize pretext dfgan --data-root' | 'visualize pretext dfgan --quarantine' | 'visualize pretext bilevel --out' | 'visualize pretext bilevel --data-root' | 'visualize pretext bilevel --quarantine' | 'visualize pretext bilevel --noise-file' | 'visualize pretext bilevel --noise-from' | 'visualize mean-image --out' | 'visualize mean-image --data-root' | 'visualize mean-image --quarantine' | 'visualize guided-backprop --out' | 'visualize guided-backprop --data-root' | 'visualize guided-backprop --quarantine' | 'visualize filters --out' | 'visualize activations --out' | 'visualize activations --data-root' | 'visualize activations --quarantine' | 'visualize gradcam --out' | 'visualize gradcam --class' | 'visualize gradcam --data-root' | 'visualize gradcam --quarantine' | 'visualize neighbours --out' | 'visualize neighbours --data-root' | 'visualize neighbours --quarantine' | 'sample transformations --out' | 'sample transformations --data-root' | 'sample transformations --quarantine' | 'sample artifacts --out' | 'sample artifacts --data-root' | 'sample artifacts --quarantine' | 'sample dfgan --out' | 'sample dfgan --data-root' | 'sample dfgan --quarantine' | 'shortcuts --data-root' | 'shortcuts --quarantine' | 'export safetensors --out' | 'export torchvision --out' | 'export timm --out' | 'export onnx --out' | 'export program --out' | 'export embeddings --out' | 'export embeddings --data-root' | 'export embeddings --quarantine' | 'reproduce --data-root' | 'reproduce --inception' | 'report --out' | 'data check --data-root' | 'data check --out' | 'data check --pictures' | 'data pack --size' | 'data pack --data-root' | 'data pack --quarantine' | 'data pack 1' | 'presets validate 0' | 'presets copy 1')
         files=yes
         ;;
     'pretrain temporal --arch' | 'pretrain shuffle-learn --arch' | 'pretrain rotnet3d --arch' | 'pretrain supervised --arch' | 'transfer action --arch' | 'transfer sync --arch' | 'transfer order --arch' | 'visualize pretext --arch' | 'visualize pretext temporal --arch' | 'visualize pretext shuffle-learn --arch' | 'visualize pretext rotnet3d --arch' | 'visualize pretext supervised --arch')
         names=archs
         ;;
-    'pretrain temporal --optimizer' | 'pretrain shuffle-learn --optimizer' | 'pretrain rotnet3d --optimizer' | 'pretrain supervised --optimizer' | 'pretrain artifacts --optimizer' | 'pretrain transformations --optimizer' | 'pretrain dfgan --optimizer' | 'transfer action --optimizer' | 'transfer sync --optimizer' | 'transfer order --optimizer' | 'transfer classify --optimizer' | 'transfer segment --optimizer' | 'transfer detect --optimizer' | 'visualize pretext --optimizer' | 'visualize pretext temporal --optimizer' | 'visualize pretext shuffle-learn --optimizer' | 'visualize pretext rotnet3d --optimizer' | 'visualize pretext supervised --optimizer' | 'visualize pretext artifacts --optimizer' | 'visualize pretext transformations --optimizer' | 'visualize pretext dfgan --optimizer')
+    'pretrain temporal --optimizer' | 'pretrain shuffle-learn --optimizer' | 'pretrain rotnet3d --optimizer' | 'pretrain supervised --optimizer' | 'pretrain artifacts --optimizer' | 'pretrain transformations --optimizer' | 'pretrain multiview --optimizer' | 'pretrain dfgan --optimizer' | 'transfer sync --optimizer' | 'transfer order --optimizer' | 'transfer detect --optimizer' | 'transfer pose --optimizer' | 'visualize pretext --optimizer' | 'visualize pretext temporal --optimizer' | 'visualize pretext shuffle-learn --optimizer' | 'visualize pretext rotnet3d --optimizer' | 'visualize pretext supervised --optimizer' | 'visualize pretext artifacts --optimizer' | 'visualize pretext transformations --optimizer' | 'visualize pretext multiview --optimizer' | 'visualize pretext dfgan --optimizer')
         fixed='adamw adam sgd'
         ;;
-    'pretrain temporal --schedule' | 'pretrain shuffle-learn --schedule' | 'pretrain rotnet3d --schedule' | 'pretrain supervised --schedule' | 'pretrain artifacts --schedule' | 'pretrain transformations --schedule' | 'pretrain dfgan --schedule' | 'transfer action --schedule' | 'transfer sync --schedule' | 'transfer order --schedule' | 'transfer classify --schedule' | 'transfer segment --schedule' | 'transfer detect --schedule' | 'visualize pretext --schedule' | 'visualize pretext temporal --schedule' | 'visualize pretext shuffle-learn --schedule' | 'visualize pretext rotnet3d --schedule' | 'visualize pretext supervised --schedule' | 'visualize pretext artifacts --schedule' | 'visualize pretext transformations --schedule' | 'visualize pretext dfgan --schedule')
-        fixed='cosine linear constant'
+    'pretrain temporal --schedule' | 'pretrain shuffle-learn --schedule' | 'pretrain rotnet3d --schedule' | 'pretrain supervised --schedule' | 'pretrain artifacts --schedule' | 'pretrain transformations --schedule' | 'pretrain multiview --schedule' | 'pretrain dfgan --schedule' | 'pretrain bilevel --schedule' | 'transfer action --schedule' | 'transfer sync --schedule' | 'transfer order --schedule' | 'transfer classify --schedule' | 'transfer segment --schedule' | 'transfer detect --schedule' | 'transfer pose --schedule' | 'visualize pretext --schedule' | 'visualize pretext temporal --schedule' | 'visualize pretext shuffle-learn --schedule' | 'visualize pretext rotnet3d --schedule' | 'visualize pretext supervised --schedule' | 'visualize pretext artifacts --schedule' | 'visualize pretext transformations --schedule' | 'visualize pretext multiview --schedule' | 'visualize pretext dfgan --schedule' | 'visualize pretext bilevel --schedule')
+        fixed='cosine linear staircase constant'
         ;;
-    'pretrain temporal --precision' | 'pretrain shuffle-learn --precision' | 'pretrain rotnet3d --precision' | 'pretrain supervised --precision' | 'pretrain artifacts --precision' | 'pretrain transformations --precision' | 'pretrain dfgan --precision' | 'transfer action --precision' | 'transfer sync --precision' | 'transfer order --precision' | 'transfer classify --precision' | 'transfer segment --precision' | 'transfer detect --precision' | 'visualize pretext --precision' | 'visualize pretext temporal --precision' | 'visualize pretext shuffle-learn --precision' | 'visualize pretext rotnet3d --precision' | 'visualize pretext supervised --precision' | 'visualize pretext artifacts --precision' | 'visualize pretext transformations --precision' | 'visualize pretext dfgan --precision')
+    'pretrain temporal --precision' | 'pretrain shuffle-learn --precision' | 'pretrain rotnet3d --precision' | 'pretrain supervised --precision' | 'pretrain artifacts --precision' | 'pretrain transformations --precision' | 'pretrain multiview --precision' | 'pretrain dfgan --precision' | 'pretrain bilevel --precision' | 'transfer action --precision' | 'transfer sync --precision' | 'transfer order --precision' | 'transfer classify --precision' | 'transfer segment --precision' | 'transfer detect --precision' | 'transfer pose --precision' | 'visualize pretext --precision' | 'visualize pretext temporal --precision' | 'visualize pretext shuffle-learn --precision' | 'visualize pretext rotnet3d --precision' | 'visualize pretext supervised --precision' | 'visualize pretext artifacts --precision' | 'visualize pretext transformations --precision' | 'visualize pretext multiview --precision' | 'visualize pretext dfgan --precision' | 'visualize pretext bilevel --precision')
         fixed='auto 32 bf16 fp16'
         ;;
     'pretrain temporal --transformations' | 'visualize pretext --transformations' | 'visualize pretext temporal --transformations')
@@ -337,7 +381,7 @@ _selfsup_value() {
         names=presets:pretrain/shuffle-learn files=yes
         ;;
     'pretrain shuffle-learn --set' | 'pretrain rotnet3d --set' | 'pretrain supervised --set' | 'visualize pretext shuffle-learn --set' | 'visualize pretext rotnet3d --set' | 'visualize pretext supervised --set')
-        fixed='data.source= data.root= data.split= data.test_share= data.split_seed= data.max_bad= data.quarantine= data.motion.videos= data.motion.test_videos= data.motion.length= data.motion.side= data.motion.seed= network.arch= network.width= network.shortcut= network.head_init= augment.resize= augment.scale= augment.crop= augment.flip= augment.color= optim.name= optim.lr= optim.weight_decay= optim.betas= optim.eps= optim.momentum= optim.decay_all= optim.schedule= optim.final_factor= optim.falling= optim.warmup_steps= optim.clip_grad= train.epochs= train.max_steps= train.batch_size= train.accumulate= train.precision= train.compile= train.deterministic= train.checkpoint_steps= train.checkpoint_minutes= train.keep= train.seed= monitor.every_epochs= monitor.videos= monitor.draws= monitor.knn_videos= monitor.knn_k= machine.device= machine.devices= machine.workers= clip.frames= clip.max_skip=' equals=yes
+        fixed='data.source= data.root= data.split= data.test_share= data.split_seed= data.max_bad= data.quarantine= data.motion.videos= data.motion.test_videos= data.motion.length= data.motion.side= data.motion.seed= network.arch= network.width= network.shortcut= network.head_init= augment.resize= augment.scale= augment.crop= augment.flip= augment.color= optim.name= optim.lr= optim.weight_decay= optim.betas= optim.eps= optim.momentum= optim.nesterov= optim.decay_all= optim.schedule= optim.each_epoch= optim.final_factor= optim.falling= optim.warmup_steps= optim.clip_grad= train.epochs= train.max_steps= train.batch_size= train.accumulate= train.precision= train.compile= train.deterministic= train.checkpoint_steps= train.checkpoint_minutes= train.keep= train.seed= monitor.every_epochs= monitor.videos= monitor.draws= monitor.knn_videos= monitor.knn_k= machine.device= machine.devices= machine.workers= clip.frames= clip.max_skip=' equals=yes
         ;;
     'pretrain rotnet3d --preset' | 'visualize pretext rotnet3d --preset')
         names=presets:pretrain/rotnet3d files=yes
@@ -349,31 +393,58 @@ _selfsup_value() {
         names=presets:pretrain/artifacts files=yes
         ;;
     'pretrain artifacts --set' | 'visualize pretext artifacts --set')
-        fixed='drop_rate= locate= locate_weight= real= history= data.source= data.root= data.split= data.test_share= data.split_seed= data.max_bad= data.quarantine= data.part= data.scenes.images= data.scenes.test_images= data.scenes.side= data.scenes.seed= data.facelike.images= data.facelike.test_images= data.facelike.side= data.facelike.seed= network.arch= network.width= network.padding= framing.crop= framing.flip= framing.area= framing.ratio= framing.cubic= framing.color= framing.test_share= optim.name= optim.lr= optim.weight_decay= optim.betas= optim.eps= optim.momentum= optim.decay_all= optim.schedule= optim.final_factor= optim.falling= optim.warmup_steps= optim.clip_grad= train.epochs= train.max_steps= train.batch_size= train.accumulate= train.precision= train.compile= train.deterministic= train.checkpoint_steps= train.checkpoint_minutes= train.keep= train.seed= monitor.every_epochs= monitor.images= monitor.knn_images= monitor.knn_k= machine.device= machine.devices= machine.workers= autoencoder.source= autoencoder.epochs= autoencoder.base= autoencoder.kernel= autoencoder.lr= autoencoder.weight_decay= autoencoder.error_weight= autoencoder.max_error= repair.local= repair.gated= repair.objective= repair.kept_recon_weight=' equals=yes
+        fixed='drop_rate= locate= locate_weight= real= history= data.source= data.root= data.split= data.test_share= data.split_seed= data.max_bad= data.quarantine= data.part= data.scenes.images= data.scenes.test_images= data.scenes.side= data.scenes.seed= data.facelike.images= data.facelike.test_images= data.facelike.side= data.facelike.seed= network.arch= network.width= network.padding= framing.crop= framing.flip= framing.area= framing.ratio= framing.cubic= framing.color= framing.test_share= optim.name= optim.lr= optim.weight_decay= optim.betas= optim.eps= optim.momentum= optim.nesterov= optim.decay_all= optim.schedule= optim.each_epoch= optim.final_factor= optim.falling= optim.warmup_steps= optim.clip_grad= train.epochs= train.max_steps= train.batch_size= train.accumulate= train.precision= train.compile= train.deterministic= train.checkpoint_steps= train.checkpoint_minutes= train.keep= train.seed= monitor.every_epochs= monitor.images= monitor.knn_images= monitor.knn_k= machine.device= machine.devices= machine.workers= autoencoder.source= autoencoder.epochs= autoencoder.base= autoencoder.kernel= autoencoder.lr= autoencoder.weight_decay= autoencoder.error_weight= autoencoder.max_error= repair.local= repair.gated= repair.objective= repair.kept_recon_weight=' equals=yes
         ;;
-    'pretrain artifacts --data' | 'pretrain artifacts --dataset' | 'pretrain transformations --data' | 'pretrain transformations --dataset' | 'pretrain dfgan --data' | 'pretrain dfgan --dataset' | 'transfer classify --data' | 'transfer classify --dataset' | 'transfer segment --data' | 'transfer segment --dataset' | 'transfer detect --data' | 'transfer detect --dataset' | 'probe-tiles --data' | 'probe-tiles --dataset' | 'score --images' | 'score --data' | 'score --dataset' | 'visualize pretext artifacts --data' | 'visualize pretext artifacts --dataset' | 'visualize pretext transformations --data' | 'visualize pretext transformations --dataset' | 'visualize pretext dfgan --data' | 'visualize pretext dfgan --dataset' | 'visualize mean-image --data' | 'visualize mean-image --dataset' | 'visualize activations --data' | 'visualize activations --dataset' | 'visualize gradcam --data' | 'visualize gradcam --dataset' | 'visualize neighbours --data' | 'visualize neighbours --dataset' | 'sample transformations --data' | 'sample transformations --dataset' | 'sample artifacts --data' | 'sample artifacts --dataset' | 'sample dfgan --data' | 'sample dfgan --dataset' | 'shortcuts --data' | 'shortcuts --dataset')
+    'pretrain artifacts --data' | 'pretrain artifacts --dataset' | 'pretrain transformations --data' | 'pretrain transformations --dataset' | 'pretrain dfgan --data' | 'pretrain dfgan --dataset' | 'pretrain bilevel --data' | 'pretrain bilevel --dataset' | 'transfer classify --data' | 'transfer classify --dataset' | 'transfer segment --data' | 'transfer segment --dataset' | 'transfer detect --data' | 'transfer detect --dataset' | 'probe-tiles --data' | 'probe-tiles --dataset' | 'score --images' | 'score --data' | 'score --dataset' | 'visualize pretext artifacts --data' | 'visualize pretext artifacts --dataset' | 'visualize pretext transformations --data' | 'visualize pretext transformations --dataset' | 'visualize pretext dfgan --data' | 'visualize pretext dfgan --dataset' | 'visualize pretext bilevel --data' | 'visualize pretext bilevel --dataset' | 'visualize mean-image --data' | 'visualize mean-image --dataset' | 'visualize activations --data' | 'visualize activations --dataset' | 'visualize gradcam --data' | 'visualize gradcam --dataset' | 'visualize neighbours --data' | 'visualize neighbours --dataset' | 'sample transformations --data' | 'sample transformations --dataset' | 'sample artifacts --data' | 'sample artifacts --dataset' | 'sample dfgan --data' | 'sample dfgan --dataset' | 'shortcuts --data' | 'shortcuts --dataset')
         names=image-datasets files=yes
         ;;
-    'pretrain artifacts --arch' | 'pretrain transformations --arch' | 'transfer classify --arch' | 'transfer segment --arch' | 'transfer detect --arch' | 'score --arch' | 'visualize pretext artifacts --arch' | 'visualize pretext transformations --arch')
+    'pretrain artifacts --arch' | 'pretrain transformations --arch' | 'pretrain multiview --arch' | 'pretrain bilevel --arch' | 'transfer classify --arch' | 'transfer segment --arch' | 'transfer detect --arch' | 'transfer pose --arch' | 'score --arch' | 'visualize pretext artifacts --arch' | 'visualize pretext transformations --arch' | 'visualize pretext multiview --arch' | 'visualize pretext bilevel --arch')
         names=image-archs
         ;;
-    'pretrain artifacts --autoencoder' | 'predict --from' | 'predict labels --from' | 'predict artifacts --from' | 'probe --from' | 'probe-tiles --from' | 'retrieve --from' | 'score --from' | 'visualize pretext artifacts --autoencoder' | 'visualize filters --from' | 'visualize activations --from' | 'visualize gradcam --from' | 'visualize neighbours --from' | 'sample transformations --from' | 'sample dfgan --from' | 'shortcuts --from' | 'export safetensors --from' | 'export torchvision --from' | 'export timm --from' | 'export onnx --from' | 'export program --from' | 'export embeddings --from' | 'report '[0-9]* | 'runs show 0' | 'runs resume 0' | 'runs verify '[0-9]*)
+    'pretrain artifacts --autoencoder' | 'predict --from' | 'predict labels --from' | 'predict artifacts --from' | 'predict pose --from' | 'probe --from' | 'probe layers --from' | 'probe sync --from' | 'probe-tiles --from' | 'retrieve --from' | 'retrieve neighbours --from' | 'retrieve sync --from' | 'sync --from' | 'score --from' | 'visualize pretext artifacts --autoencoder' | 'visualize filters --from' | 'visualize activations --from' | 'visualize gradcam --from' | 'visualize neighbours --from' | 'sample transformations --from' | 'sample dfgan --from' | 'shortcuts --from' | 'export safetensors --from' | 'export torchvision --from' | 'export timm --from' | 'export onnx --from' | 'export program --from' | 'export embeddings --from' | 'report '[0-9]* | 'runs show 0' | 'runs resume 0' | 'runs verify '[0-9]*)
         fixed='latest' names=runs files=yes
         ;;
     'pretrain transformations --preset' | 'visualize pretext transformations --preset')
         names=presets:pretrain/transformations files=yes
         ;;
     'pretrain transformations --set' | 'visualize pretext transformations --set')
-        fixed='kinds= tiles= data.source= data.root= data.split= data.test_share= data.split_seed= data.max_bad= data.quarantine= data.part= data.scenes.images= data.scenes.test_images= data.scenes.side= data.scenes.seed= data.facelike.images= data.facelike.test_images= data.facelike.side= data.facelike.seed= network.arch= network.width= network.padding= framing.crop= framing.flip= framing.shorter= framing.canvas= framing.jitter= framing.rotate_share= framing.rotate_angle= optim.name= optim.lr= optim.weight_decay= optim.betas= optim.eps= optim.momentum= optim.decay_all= optim.schedule= optim.final_factor= optim.falling= optim.warmup_steps= optim.clip_grad= train.epochs= train.max_steps= train.batch_size= train.accumulate= train.precision= train.compile= train.deterministic= train.checkpoint_steps= train.checkpoint_minutes= train.keep= train.seed= monitor.every_epochs= monitor.images= monitor.knn_images= monitor.knn_k= machine.device= machine.devices= machine.workers= warp.points= warp.reach= warp.placement= lci.patch= lci.border= lci.margin= lci.noise= lci.layers= lci.width= lci.pack= lci.lr= lci.lr_discriminator= lci.schedule= lci.border_weight= lci.autoencode_weight= lci.against_classifier= lci.against_discriminator= lci.beforehand_steps= lci.hidden_negatives= shortcuts.steps= shortcuts.images= shortcuts.heldout= shortcuts.patch= shortcuts.border= shortcuts.margin= shortcuts.seed= shortcuts.on=' equals=yes
+        fixed='kinds= tiles= data.source= data.root= data.split= data.test_share= data.split_seed= data.max_bad= data.quarantine= data.part= data.scenes.images= data.scenes.test_images= data.scenes.side= data.scenes.seed= data.facelike.images= data.facelike.test_images= data.facelike.side= data.facelike.seed= network.arch= network.width= network.padding= framing.crop= framing.flip= framing.shorter= framing.canvas= framing.jitter= framing.rotate_share= framing.rotate_angle= optim.name= optim.lr= optim.weight_decay= optim.betas= optim.eps= optim.momentum= optim.nesterov= optim.decay_all= optim.schedule= optim.each_epoch= optim.final_factor= optim.falling= optim.warmup_steps= optim.clip_grad= train.epochs= train.max_steps= train.batch_size= train.accumulate= train.precision= train.compile= train.deterministic= train.checkpoint_steps= train.checkpoint_minutes= train.keep= train.seed= monitor.every_epochs= monitor.images= monitor.knn_images= monitor.knn_k= machine.device= machine.devices= machine.workers= warp.points= warp.reach= warp.placement= lci.patch= lci.border= lci.margin= lci.noise= lci.layers= lci.width= lci.pack= lci.lr= lci.lr_discriminator= lci.schedule= lci.border_weight= lci.autoencode_weight= lci.against_classifier= lci.against_discriminator= lci.beforehand_steps= lci.hidden_negatives= shortcuts.steps= shortcuts.images= shortcuts.heldout= shortcuts.patch= shortcuts.border= shortcuts.margin= shortcuts.seed= shortcuts.on=' equals=yes
         ;;
     'pretrain transformations --kinds' | 'visualize pretext transformations --kinds')
         names=transformations many=yes
+        ;;
+    'pretrain multiview --preset' | 'visualize pretext multiview --preset')
+        names=presets:pretrain/multiview files=yes
+        ;;
+    'pretrain multiview --set' | 'visualize pretext multiview --set')
+        fixed='data.source= data.root= data.cameras= data.train_subjects= data.test_subjects= data.test_share= data.max_bad= data.side= data.figures.mocap= data.figures.scene= data.figures.actions= data.figures.sequences= data.figures.seconds= data.figures.seed= network.arch= network.width= network.init= network.weights= network.final_relu= network.fusion= network.fusion_relu= pairs.signals= pairs.min_gap= pairs.max_gap= pairs.still= pairs.every= pairs.background= pairs.flip= pairs.views= pairs.jitter.rotate= pairs.jitter.scale= pairs.jitter.shift= optim.name= optim.lr= optim.weight_decay= optim.betas= optim.eps= optim.momentum= optim.nesterov= optim.decay_all= optim.schedule= optim.each_epoch= optim.final_factor= optim.falling= optim.warmup_steps= optim.clip_grad= train.epochs= train.max_steps= train.batch_size= train.accumulate= train.precision= train.compile= train.deterministic= train.checkpoint_steps= train.checkpoint_minutes= train.keep= train.seed= monitor.every_epochs= monitor.anchors= machine.device= machine.devices= machine.workers=' equals=yes
+        ;;
+    'pretrain multiview --data' | 'pretrain multiview --dataset' | 'transfer pose --data' | 'transfer pose --dataset' | 'probe sync --data' | 'probe sync --dataset' | 'retrieve sync --data' | 'retrieve sync --dataset' | 'visualize pretext multiview --data' | 'visualize pretext multiview --dataset')
+        names=view-datasets files=yes
+        ;;
+    'pretrain multiview --scene' | 'transfer pose --scene' | 'probe sync --scene' | 'retrieve sync --scene' | 'visualize pretext multiview --scene')
+        fixed='room none'
+        ;;
+    'pretrain multiview --init' | 'visualize pretext multiview --init')
+        fixed='random imagenet'
+        ;;
+    'pretrain multiview --fusion' | 'visualize pretext multiview --fusion')
+        fixed='mult add diff concat'
+        ;;
+    'pretrain multiview --signals' | 'visualize pretext multiview --signals')
+        fixed='both sync flip'
+        ;;
+    'pretrain multiview --background' | 'visualize pretext multiview --background')
+        fixed='remove substitute mixed keep'
+        ;;
+    'pretrain multiview --views' | 'visualize pretext multiview --views')
+        fixed='multi single'
         ;;
     'pretrain dfgan --preset' | 'visualize pretext dfgan --preset')
         names=presets:pretrain/dfgan files=yes
         ;;
     'pretrain dfgan --set' | 'visualize pretext dfgan --set')
-        fixed='objective= data.source= data.root= data.split= data.test_share= data.split_seed= data.max_bad= data.quarantine= data.part= data.images= data.scenes.images= data.scenes.test_images= data.scenes.side= data.scenes.seed= data.facelike.images= data.facelike.test_images= data.facelike.side= data.facelike.seed= data.ring.modes= data.ring.radius= data.ring.sigma= data.ring.points= data.ring.test_points= data.ring.seed= network.arch= network.size= network.width= network.latent= network.discriminator= network.depth= network.activation= network.norm_generator= network.norm_discriminator= filtering.noise= filtering.feeding= filtering.weight= filtering.magnitude= filtering.sigma= filtering.anneal_steps= filtering.reach= filtering.narrower= filtering.share_z= filtering.against= filtering.standardize= penalty.kind= penalty.weight= optim.name= optim.lr= optim.weight_decay= optim.betas= optim.eps= optim.momentum= optim.decay_all= optim.schedule= optim.final_factor= optim.falling= optim.warmup_steps= optim.clip_grad= train.epochs= train.max_steps= train.batch_size= train.accumulate= train.precision= train.compile= train.deterministic= train.checkpoint_steps= train.checkpoint_minutes= train.keep= train.seed= train.seeds= train.discriminator_steps= train.average= train.keep_generators= monitor.every_epochs= monitor.images= monitor.batch= monitor.weights= machine.device= machine.devices= machine.workers=' equals=yes
+        fixed='objective= data.source= data.root= data.split= data.test_share= data.split_seed= data.max_bad= data.quarantine= data.part= data.images= data.scenes.images= data.scenes.test_images= data.scenes.side= data.scenes.seed= data.facelike.images= data.facelike.test_images= data.facelike.side= data.facelike.seed= data.ring.modes= data.ring.radius= data.ring.sigma= data.ring.points= data.ring.test_points= data.ring.seed= network.arch= network.size= network.width= network.latent= network.discriminator= network.depth= network.activation= network.norm_generator= network.norm_discriminator= filtering.noise= filtering.feeding= filtering.weight= filtering.magnitude= filtering.sigma= filtering.anneal_steps= filtering.reach= filtering.narrower= filtering.share_z= filtering.against= filtering.standardize= penalty.kind= penalty.weight= optim.name= optim.lr= optim.weight_decay= optim.betas= optim.eps= optim.momentum= optim.nesterov= optim.decay_all= optim.schedule= optim.each_epoch= optim.final_factor= optim.falling= optim.warmup_steps= optim.clip_grad= train.epochs= train.max_steps= train.batch_size= train.accumulate= train.precision= train.compile= train.deterministic= train.checkpoint_steps= train.checkpoint_minutes= train.keep= train.seed= train.seeds= train.discriminator_steps= train.average= train.keep_generators= monitor.every_epochs= monitor.images= monitor.batch= monitor.weights= machine.device= machine.devices= machine.workers=' equals=yes
         ;;
     'pretrain dfgan --arch' | 'visualize pretext dfgan --arch')
         fixed='dcgan sngan mlp'
@@ -384,47 +455,56 @@ _selfsup_value() {
     'pretrain dfgan --feeding' | 'visualize pretext dfgan --feeding')
         fixed='both noisy alternate'
         ;;
+    'pretrain bilevel --preset' | 'visualize pretext bilevel --preset')
+        names=presets:pretrain/bilevel files=yes
+        ;;
+    'pretrain bilevel --set' | 'transfer classify --set' | 'visualize pretext bilevel --set')
+        fixed='splits= seeds= fraction= check_epochs= labels= start.init= start.freeze= start.absorb_bn= start.rescale= start.reinit_head= network.arch= network.width= network.padding= data.source= data.root= data.split= data.test_share= data.split_seed= data.max_bad= data.quarantine= data.part= data.permute_pixels= data.scenes.images= data.scenes.test_images= data.scenes.side= data.scenes.seed= data.facelike.images= data.facelike.test_images= data.facelike.side= data.facelike.seed= data.noise.share= data.noise.kind= data.noise.file= data.noise.network= data.noise.seed= optim.name= optim.lr= optim.weight_decay= optim.betas= optim.eps= optim.momentum= optim.nesterov= optim.decay_all= optim.schedule= optim.each_epoch= optim.final_factor= optim.falling= optim.warmup_steps= optim.clip_grad= train.epochs= train.max_steps= train.batch_size= train.accumulate= train.precision= train.compile= train.deterministic= train.checkpoint_steps= train.checkpoint_minutes= train.keep= machine.device= machine.devices= machine.workers= weighing.count= weighing.matched= weighing.solver= weighing.lam= weighing.mu= weighing.normalize= weighing.per_layer= weighing.skip_disagreeing= weighing.masks= weighing.validation= regularize.smoothing= regularize.mixup= regularize.dropout= regularize.inside= suspects.on= suspects.ranking= suspects.shown= suspects.folds= suspects.at= head.hidden= head.batch_norm= head.dropout= head.pooling= augment.shorter= augment.crop= augment.framing= augment.scale= augment.pad= augment.flip= augment.color= augment.light= augment.affine= augment.cutout= augment.cutout_side= test.crops=' equals=yes
+        ;;
+    'pretrain bilevel --init' | 'transfer action --init' | 'transfer sync --init' | 'transfer order --init' | 'transfer classify --init' | 'transfer segment --init' | 'transfer detect --init' | 'transfer pose --init' | 'visualize pretext bilevel --init')
+        fixed='latest random supervised' names=runs files=yes
+        ;;
+    'pretrain bilevel --freeze' | 'transfer action --freeze' | 'transfer sync --freeze' | 'transfer order --freeze' | 'transfer classify --freeze' | 'transfer segment --freeze' | 'transfer detect --freeze' | 'transfer pose --freeze' | 'visualize pretext bilevel --freeze')
+        fixed='none conv' names=layers
+        ;;
+    'pretrain bilevel --noise-kind' | 'transfer classify --noise-kind' | 'visualize pretext bilevel --noise-kind')
+        fixed='stated predicted confusion pairs uniform'
+        ;;
+    'pretrain bilevel --optimizer' | 'transfer action --optimizer' | 'transfer classify --optimizer' | 'transfer segment --optimizer' | 'visualize pretext bilevel --optimizer')
+        fixed='adamw adam bilevel microbatches sgd'
+        ;;
+    'pretrain bilevel --test-crops' | 'transfer classify --test-crops' | 'visualize pretext bilevel --test-crops')
+        fixed='center ten random'
+        ;;
+    'pretrain bilevel --labels' | 'transfer classify --labels' | 'visualize pretext bilevel --labels')
+        fixed='auto class attributes'
+        ;;
     'transfer action --preset')
         names=presets:transfer/action files=yes
         ;;
     'transfer action --set')
-        fixed='splits= seeds= fraction= check_epochs= start.init= start.freeze= start.reinit_head= network.arch= network.width= network.shortcut= network.head_init= data.source= data.root= data.split= data.test_share= data.split_seed= data.max_bad= data.quarantine= data.motion.videos= data.motion.test_videos= data.motion.length= data.motion.side= data.motion.seed= head.hidden= head.pooling= augment.resize= augment.scale= augment.crop= augment.flip= augment.color= optim.name= optim.lr= optim.weight_decay= optim.betas= optim.eps= optim.momentum= optim.decay_all= optim.schedule= optim.final_factor= optim.falling= optim.warmup_steps= optim.clip_grad= train.epochs= train.max_steps= train.batch_size= train.accumulate= train.precision= train.compile= train.deterministic= train.checkpoint_steps= train.checkpoint_minutes= train.keep= machine.device= machine.devices= machine.workers= clips.max_skip= clips.test=' equals=yes
-        ;;
-    'transfer action --init' | 'transfer sync --init' | 'transfer order --init' | 'transfer classify --init' | 'transfer segment --init' | 'transfer detect --init')
-        fixed='latest random supervised' names=runs files=yes
-        ;;
-    'transfer action --freeze' | 'transfer sync --freeze' | 'transfer order --freeze' | 'transfer classify --freeze' | 'transfer segment --freeze' | 'transfer detect --freeze')
-        fixed='none conv' names=layers
+        fixed='splits= seeds= fraction= check_epochs= start.init= start.freeze= start.reinit_head= network.arch= network.width= network.shortcut= network.head_init= data.source= data.root= data.split= data.test_share= data.split_seed= data.max_bad= data.quarantine= data.motion.videos= data.motion.test_videos= data.motion.length= data.motion.side= data.motion.seed= head.hidden= head.pooling= augment.resize= augment.scale= augment.crop= augment.flip= augment.color= optim.name= optim.lr= optim.weight_decay= optim.betas= optim.eps= optim.momentum= optim.nesterov= optim.decay_all= optim.schedule= optim.each_epoch= optim.final_factor= optim.falling= optim.warmup_steps= optim.clip_grad= train.epochs= train.max_steps= train.batch_size= train.accumulate= train.precision= train.compile= train.deterministic= train.checkpoint_steps= train.checkpoint_minutes= train.keep= machine.device= machine.devices= machine.workers= clips.max_skip= clips.test= weighing.count= weighing.matched= weighing.solver= weighing.lam= weighing.mu= weighing.normalize= weighing.per_layer= weighing.skip_disagreeing= weighing.masks= weighing.validation=' equals=yes
         ;;
     'transfer sync --preset')
         names=presets:transfer/sync files=yes
         ;;
     'transfer sync --set')
-        fixed='splits= seeds= fraction= check_epochs= start.init= start.freeze= start.reinit_head= network.arch= network.width= network.shortcut= network.head_init= data.source= data.root= data.split= data.test_share= data.split_seed= data.max_bad= data.quarantine= data.motion.videos= data.motion.test_videos= data.motion.length= data.motion.side= data.motion.seed= head.hidden= head.pooling= augment.resize= augment.scale= augment.crop= augment.flip= augment.color= optim.name= optim.lr= optim.weight_decay= optim.betas= optim.eps= optim.momentum= optim.decay_all= optim.schedule= optim.final_factor= optim.falling= optim.warmup_steps= optim.clip_grad= train.epochs= train.max_steps= train.batch_size= train.accumulate= train.precision= train.compile= train.deterministic= train.checkpoint_steps= train.checkpoint_minutes= train.keep= machine.device= machine.devices= machine.workers= pairs.max_offset= pairs.test=' equals=yes
+        fixed='splits= seeds= fraction= check_epochs= start.init= start.freeze= start.reinit_head= network.arch= network.width= network.shortcut= network.head_init= data.source= data.root= data.split= data.test_share= data.split_seed= data.max_bad= data.quarantine= data.motion.videos= data.motion.test_videos= data.motion.length= data.motion.side= data.motion.seed= head.hidden= head.pooling= augment.resize= augment.scale= augment.crop= augment.flip= augment.color= optim.name= optim.lr= optim.weight_decay= optim.betas= optim.eps= optim.momentum= optim.nesterov= optim.decay_all= optim.schedule= optim.each_epoch= optim.final_factor= optim.falling= optim.warmup_steps= optim.clip_grad= train.epochs= train.max_steps= train.batch_size= train.accumulate= train.precision= train.compile= train.deterministic= train.checkpoint_steps= train.checkpoint_minutes= train.keep= machine.device= machine.devices= machine.workers= pairs.max_offset= pairs.test=' equals=yes
         ;;
     'transfer order --preset')
         names=presets:transfer/order files=yes
         ;;
     'transfer order --set')
-        fixed='splits= seeds= fraction= check_epochs= start.init= start.freeze= start.reinit_head= network.arch= network.width= network.shortcut= network.head_init= data.source= data.root= data.split= data.test_share= data.split_seed= data.max_bad= data.quarantine= data.motion.videos= data.motion.test_videos= data.motion.length= data.motion.side= data.motion.seed= head.hidden= head.pooling= augment.resize= augment.scale= augment.crop= augment.flip= augment.color= optim.name= optim.lr= optim.weight_decay= optim.betas= optim.eps= optim.momentum= optim.decay_all= optim.schedule= optim.final_factor= optim.falling= optim.warmup_steps= optim.clip_grad= train.epochs= train.max_steps= train.batch_size= train.accumulate= train.precision= train.compile= train.deterministic= train.checkpoint_steps= train.checkpoint_minutes= train.keep= machine.device= machine.devices= machine.workers= pairs.max_skip= pairs.max_gap= pairs.test=' equals=yes
+        fixed='splits= seeds= fraction= check_epochs= start.init= start.freeze= start.reinit_head= network.arch= network.width= network.shortcut= network.head_init= data.source= data.root= data.split= data.test_share= data.split_seed= data.max_bad= data.quarantine= data.motion.videos= data.motion.test_videos= data.motion.length= data.motion.side= data.motion.seed= head.hidden= head.pooling= augment.resize= augment.scale= augment.crop= augment.flip= augment.color= optim.name= optim.lr= optim.weight_decay= optim.betas= optim.eps= optim.momentum= optim.nesterov= optim.decay_all= optim.schedule= optim.each_epoch= optim.final_factor= optim.falling= optim.warmup_steps= optim.clip_grad= train.epochs= train.max_steps= train.batch_size= train.accumulate= train.precision= train.compile= train.deterministic= train.checkpoint_steps= train.checkpoint_minutes= train.keep= machine.device= machine.devices= machine.workers= pairs.max_skip= pairs.max_gap= pairs.test=' equals=yes
         ;;
     'transfer classify --preset')
         names=presets:transfer/classify files=yes
-        ;;
-    'transfer classify --set')
-        fixed='splits= seeds= fraction= check_epochs= labels= start.init= start.freeze= start.absorb_bn= start.rescale= start.reinit_head= network.arch= network.width= network.padding= data.source= data.root= data.split= data.test_share= data.split_seed= data.max_bad= data.quarantine= data.part= data.scenes.images= data.scenes.test_images= data.scenes.side= data.scenes.seed= data.facelike.images= data.facelike.test_images= data.facelike.side= data.facelike.seed= optim.name= optim.lr= optim.weight_decay= optim.betas= optim.eps= optim.momentum= optim.decay_all= optim.schedule= optim.final_factor= optim.falling= optim.warmup_steps= optim.clip_grad= train.epochs= train.max_steps= train.batch_size= train.accumulate= train.precision= train.compile= train.deterministic= train.checkpoint_steps= train.checkpoint_minutes= train.keep= machine.device= machine.devices= machine.workers= head.hidden= head.batch_norm= head.dropout= head.pooling= augment.shorter= augment.crop= augment.framing= augment.scale= augment.flip= augment.color= augment.affine= augment.cutout= augment.cutout_side= test.crops=' equals=yes
-        ;;
-    'transfer classify --test-crops')
-        fixed='center ten random'
-        ;;
-    'transfer classify --labels')
-        fixed='auto class attributes'
         ;;
     'transfer segment --preset')
         names=presets:transfer/segment files=yes
         ;;
     'transfer segment --set')
-        fixed='splits= seeds= fraction= check_epochs= start.init= start.freeze= start.absorb_bn= start.rescale= network.arch= network.width= network.padding= data.source= data.root= data.split= data.test_share= data.split_seed= data.max_bad= data.quarantine= data.void= data.scenes.images= data.scenes.test_images= data.scenes.side= data.scenes.seed= optim.name= optim.lr= optim.weight_decay= optim.betas= optim.eps= optim.momentum= optim.decay_all= optim.schedule= optim.final_factor= optim.falling= optim.warmup_steps= optim.clip_grad= train.epochs= train.max_steps= train.batch_size= train.accumulate= train.precision= train.compile= train.deterministic= train.checkpoint_steps= train.checkpoint_minutes= train.keep= machine.device= machine.devices= machine.workers= head.finest= head.hidden= head.kernel= head.dropout= augment.shorter= augment.scale= augment.crop= augment.flip= augment.color=' equals=yes
+        fixed='splits= seeds= fraction= check_epochs= start.init= start.freeze= start.absorb_bn= start.rescale= network.arch= network.width= network.padding= data.source= data.root= data.split= data.test_share= data.split_seed= data.max_bad= data.quarantine= data.void= data.scenes.images= data.scenes.test_images= data.scenes.side= data.scenes.seed= optim.name= optim.lr= optim.weight_decay= optim.betas= optim.eps= optim.momentum= optim.nesterov= optim.decay_all= optim.schedule= optim.each_epoch= optim.final_factor= optim.falling= optim.warmup_steps= optim.clip_grad= train.epochs= train.max_steps= train.batch_size= train.accumulate= train.precision= train.compile= train.deterministic= train.checkpoint_steps= train.checkpoint_minutes= train.keep= machine.device= machine.devices= machine.workers= weighing.count= weighing.matched= weighing.solver= weighing.lam= weighing.mu= weighing.normalize= weighing.per_layer= weighing.skip_disagreeing= weighing.masks= weighing.validation= head.finest= head.hidden= head.kernel= head.dropout= augment.shorter= augment.scale= augment.crop= augment.flip= augment.color=' equals=yes
         ;;
     'transfer segment --fcn')
         fixed='32s 16s 8s'
@@ -433,7 +513,7 @@ _selfsup_value() {
         names=presets:transfer/detect files=yes
         ;;
     'transfer detect --set')
-        fixed='splits= seeds= fraction= check_epochs= start.init= start.freeze= start.absorb_bn= start.rescale= network.arch= network.width= network.padding= data.source= data.root= data.split= data.test_share= data.split_seed= data.max_bad= data.quarantine= data.scenes.images= data.scenes.test_images= data.scenes.side= data.scenes.seed= optim.name= optim.lr= optim.weight_decay= optim.betas= optim.eps= optim.momentum= optim.decay_all= optim.schedule= optim.final_factor= optim.falling= optim.warmup_steps= optim.clip_grad= train.epochs= train.max_steps= train.batch_size= train.accumulate= train.precision= train.compile= train.deterministic= train.checkpoint_steps= train.checkpoint_minutes= train.keep= machine.device= machine.devices= machine.workers= proposals.file= proposals.mode= proposals.side= proposals.most= detector.kind= detector.head= detector.layer= detector.pooling= detector.cells= detector.hidden= detector.dropout= detector.batch_norm= detector.anchors= regions.count= regions.foreground= regions.overlap= regions.background_from= images.shorter= images.longest= images.test_shorter= images.test_longest= images.flip= images.crop= test.score= test.nms= test.most=' equals=yes
+        fixed='splits= seeds= fraction= check_epochs= start.init= start.freeze= start.absorb_bn= start.rescale= network.arch= network.width= network.padding= data.source= data.root= data.split= data.test_share= data.split_seed= data.max_bad= data.quarantine= data.scenes.images= data.scenes.test_images= data.scenes.side= data.scenes.seed= optim.name= optim.lr= optim.weight_decay= optim.betas= optim.eps= optim.momentum= optim.nesterov= optim.decay_all= optim.schedule= optim.each_epoch= optim.final_factor= optim.falling= optim.warmup_steps= optim.clip_grad= train.epochs= train.max_steps= train.batch_size= train.accumulate= train.precision= train.compile= train.deterministic= train.checkpoint_steps= train.checkpoint_minutes= train.keep= machine.device= machine.devices= machine.workers= proposals.file= proposals.mode= proposals.side= proposals.most= detector.kind= detector.head= detector.layer= detector.pooling= detector.cells= detector.hidden= detector.dropout= detector.batch_norm= detector.anchors= regions.count= regions.foreground= regions.overlap= regions.background_from= images.shorter= images.longest= images.test_shorter= images.test_longest= images.flip= images.crop= test.score= test.nms= test.most=' equals=yes
         ;;
     'transfer detect --detector')
         fixed='fast faster'
@@ -441,29 +521,50 @@ _selfsup_value() {
     'transfer detect --head')
         fixed='fresh own'
         ;;
-    'transfer detect --layer' | 'retrieve --layer' | 'visualize guided-backprop --layer' | 'visualize gradcam --layer' | 'visualize neighbours --layer' | 'export embeddings --layer')
+    'transfer detect --layer' | 'retrieve --layer' | 'retrieve neighbours --layer' | 'visualize guided-backprop --layer' | 'visualize gradcam --layer' | 'visualize neighbours --layer' | 'export embeddings --layer')
         names=layers
         ;;
-    'predict --test-crops' | 'predict labels --test-crops' | 'probe --test-views')
+    'transfer pose --preset')
+        names=presets:transfer/pose files=yes
+        ;;
+    'transfer pose --set')
+        fixed='subjects= seeds= fraction= check_epochs= start.init= start.freeze= network.arch= network.width= network.final_relu= data.source= data.root= data.cameras= data.train_subjects= data.test_subjects= data.test_share= data.max_bad= data.side= data.figures.mocap= data.figures.scene= data.figures.actions= data.figures.sequences= data.figures.seconds= data.figures.seed= images.background= images.every= images.still= images.test_every= images.flip= optim.name= optim.lr= optim.weight_decay= optim.betas= optim.eps= optim.momentum= optim.nesterov= optim.decay_all= optim.schedule= optim.each_epoch= optim.final_factor= optim.falling= optim.warmup_steps= optim.clip_grad= train.epochs= train.max_steps= train.batch_size= train.accumulate= train.precision= train.compile= train.deterministic= train.checkpoint_steps= train.checkpoint_minutes= train.keep= machine.device= machine.devices= machine.workers=' equals=yes
+        ;;
+    'transfer pose --background')
+        fixed='remove keep'
+        ;;
+    'predict --test-crops' | 'predict labels --test-crops' | 'probe --test-views' | 'probe layers --test-views')
         fixed='center ten'
         ;;
-    'probe --preset')
+    'predict pose --camera')
+        fixed='fixed moving'
+        ;;
+    'probe --preset' | 'probe layers --preset')
         names=presets:probe files=yes
         ;;
-    'probe --set')
+    'probe --set' | 'probe layers --set')
         fixed='subject.run= subject.baseline= subject.baseline_seed= data.source= data.root= data.split= data.test_share= data.split_seed= data.max_bad= data.quarantine= data.motion.videos= data.motion.test_videos= data.motion.length= data.motion.side= data.motion.seed= clips.train= clips.test= clips.max_skip= probe.layers= probe.normalize= probe.lrs= probe.weight_decays= probe.epochs= probe.batch_size= probe.validation_share= probe.seed= probe.grid= probe.still= machine.device= machine.devices= machine.workers= folds= data.part= data.scenes.images= data.scenes.test_images= data.scenes.side= data.scenes.seed= data.facelike.images= data.facelike.test_images= data.facelike.side= data.facelike.seed= views.train= views.test= views.seed= views.unpadded= probe.pooling=' equals=yes
         ;;
-    'probe --baseline' | 'probe-tiles --baseline' | 'retrieve --baseline' | 'visualize filters --baseline' | 'visualize neighbours --baseline')
+    'probe --baseline' | 'probe layers --baseline' | 'probe-tiles --baseline' | 'retrieve --baseline' | 'retrieve neighbours --baseline' | 'visualize filters --baseline' | 'visualize neighbours --baseline')
         fixed='random none'
         ;;
-    'probe --data' | 'probe --dataset' | 'retrieve --data' | 'retrieve --dataset' | 'export embeddings --data' | 'export embeddings --dataset')
+    'probe --data' | 'probe --dataset' | 'probe layers --data' | 'probe layers --dataset' | 'retrieve --data' | 'retrieve --dataset' | 'retrieve neighbours --data' | 'retrieve neighbours --dataset' | 'export embeddings --data' | 'export embeddings --dataset')
         names=all-datasets files=yes
         ;;
-    'probe --layer' | 'probe-tiles --layer' | 'visualize activations --layer')
+    'probe --layer' | 'probe layers --layer' | 'probe-tiles --layer' | 'visualize activations --layer')
         names=layers many=yes
         ;;
-    'probe --pooling')
+    'probe --pooling' | 'probe layers --pooling')
         fixed='thesis grid none'
+        ;;
+    'probe sync --preset')
+        names=presets:probe-sync files=yes
+        ;;
+    'probe sync --set')
+        fixed='subject.run= subject.background= data.source= data.root= data.cameras= data.train_subjects= data.test_subjects= data.test_share= data.max_bad= data.figures.mocap= data.figures.scene= data.figures.actions= data.figures.sequences= data.figures.seconds= data.figures.seed= probe.gaps= probe.pairs= probe.seen= probe.sheet= probe.seed= machine.device= machine.devices= machine.workers=' equals=yes
+        ;;
+    'probe sync --background' | 'retrieve sync --background' | 'sync --background')
+        fixed='auto remove keep'
         ;;
     'probe-tiles --preset')
         names=presets:probe-tiles files=yes
@@ -471,23 +572,32 @@ _selfsup_value() {
     'probe-tiles --set')
         fixed='subject.run= subject.baseline= subject.baseline_seed= subject.against= data.source= data.root= data.split= data.test_share= data.split_seed= data.max_bad= data.quarantine= data.part= data.scenes.images= data.scenes.test_images= data.scenes.side= data.scenes.seed= data.facelike.images= data.facelike.test_images= data.facelike.side= data.facelike.seed= tiles.grid= tiles.band= tiles.paint= tiles.images= tiles.test_images= tiles.sheet= tiles.seed= probe.layers= probe.normalize= probe.lrs= probe.weight_decays= probe.epochs= probe.batch_size= probe.validation_share= probe.seed= probe.grid= machine.device= machine.devices= machine.workers=' equals=yes
         ;;
-    'probe-tiles --against' | 'retrieve --against' | 'visualize filters --against' | 'visualize neighbours --against' | 'sample artifacts --from')
+    'probe-tiles --against' | 'retrieve --against' | 'retrieve neighbours --against' | 'visualize filters --against' | 'visualize neighbours --against' | 'sample artifacts --from')
         fixed='latest' names=runs files=yes many=yes
         ;;
     'probe-tiles --paint')
         fixed='laplace grey'
         ;;
-    'retrieve --preset')
+    'retrieve --preset' | 'retrieve neighbours --preset')
         names=presets:retrieve files=yes
         ;;
-    'retrieve --set')
+    'retrieve --set' | 'retrieve neighbours --set')
         fixed='subject.run= subject.baseline= subject.baseline_seed= data.source= data.root= data.split= data.test_share= data.split_seed= data.max_bad= data.quarantine= data.motion.videos= data.motion.test_videos= data.motion.length= data.motion.side= data.motion.seed= neighbours.layer= neighbours.ks= neighbours.clips= neighbours.max_skip= neighbours.standardize= neighbours.controls= neighbours.sheet= neighbours.seed= machine.device= machine.devices= machine.workers= subject.against= data.part= data.scenes.images= data.scenes.test_images= data.scenes.side= data.scenes.seed= data.facelike.images= data.facelike.test_images= data.facelike.side= data.facelike.seed= neighbours.grid= neighbours.crops= neighbours.gallery= neighbours.shown=' equals=yes
         ;;
-    'retrieve --crops' | 'visualize neighbours --crops')
+    'retrieve --crops' | 'retrieve neighbours --crops' | 'visualize neighbours --crops')
         fixed='five center'
         ;;
-    'retrieve --gallery' | 'visualize neighbours --gallery')
+    'retrieve --gallery' | 'retrieve neighbours --gallery' | 'visualize neighbours --gallery')
         fixed='test train'
+        ;;
+    'retrieve sync --preset')
+        names=presets:retrieve-sync files=yes
+        ;;
+    'retrieve sync --set')
+        fixed='subject.run= subject.background= data.source= data.root= data.cameras= data.train_subjects= data.test_subjects= data.test_share= data.max_bad= data.figures.mocap= data.figures.scene= data.figures.actions= data.figures.sequences= data.figures.seconds= data.figures.seed= search.queries= search.gallery= search.step= search.sheet= search.seed= machine.device= machine.devices= machine.workers=' equals=yes
+        ;;
+    'sync --by')
+        fixed='model motion'
         ;;
     'score --preset')
         names=presets:score files=yes
@@ -620,7 +730,7 @@ _selfsup() {
     for ((i = 1; i < last; i++)); do
         word=${words[i]}
         if [[ $word == -* ]]; then
-            if [[ ' --preset --set --run --data --dataset --data-root --split --test-share --max-bad --quarantine --arch --width --crop --optimizer --lr --weight-decay --schedule --clip-grad --epochs --max-steps --batch-size --accumulate --precision --checkpoint-steps --seed --monitor-every --device --devices --workers --transformations --fold --part --autoencoder --autoencoder-epochs --max-error --drop-rate --canvas --kinds --objective --images --size --norm-discriminator --noise --feeding --noise-weight --penalty --seeds --n-disc --keep-generators --init --freeze --splits --fraction --check-every --test-clips --shorter --test-crops --labels --void --fcn --proposals --detector --head --layer --test-shorter --from --out --pictures --clips --top --maps --threshold --baseline --train-clips --folds --train-views --test-views --unpadded --pooling --against --tiles --paint --test-images --crops --gallery --weights --checkpoints --n --count --truncation --batch-norm --real --inception --features --side --unit --columns --units --patches --over --class --neighbours --drop-rates --checkpoint --show --format --rows --near --scale --jobs --quality ' == *" $word "* ]]; then
+            if [[ ' --preset --set --run --data --dataset --data-root --split --test-share --max-bad --quarantine --arch --width --crop --optimizer --lr --weight-decay --schedule --clip-grad --epochs --max-steps --batch-size --accumulate --precision --checkpoint-steps --seed --monitor-every --device --devices --workers --transformations --fold --part --autoencoder --autoencoder-epochs --max-error --drop-rate --canvas --kinds --train-subjects --test-subjects --mocap --scene --actions --side --init --weights --fusion --signals --min-gap --max-gap --every --background --views --objective --images --size --norm-discriminator --noise --feeding --noise-weight --penalty --seeds --n-disc --keep-generators --freeze --label-noise --noise-kind --noise-file --noise-from --noise-seed --splits --fraction --check-every --mini-batches --validation --label-smoothing --mixup --dropout --suspect-folds --shorter --test-crops --labels --test-clips --void --fcn --proposals --detector --head --layer --test-shorter --subjects --test-every --from --out --pictures --clips --top --maps --threshold --camera --baseline --train-clips --folds --train-views --test-views --unpadded --pooling --gaps --pairs --seen --against --tiles --paint --test-images --crops --gallery --queries --step --by --cameras --most --picture --checkpoints --n --count --truncation --batch-norm --real --inception --features --unit --columns --units --patches --over --class --neighbours --drop-rates --checkpoint --show --format --rows --near --scale --jobs --quality ' == *" $word "* ]]; then
                 ((++i == last)) && option=$word
             fi
         elif [[ " $commands " == *" $word "* ]]; then

@@ -108,7 +108,7 @@ def _check(
     views: Annotated[
         bool | None,
         typer.Option(
-            "--views/--no-views",
+            "--recordings/--no-recordings",
             help="Take DATA for recordings of the same moments by several cameras, or not. "
             "[default: as its files are named]",
             show_default=False,
@@ -145,9 +145,9 @@ def _check(
     verbosity = -1 if quiet else int(verbose)
     path = None if out is None else Path(out).expanduser()
     if views and out is not None:
-        raise InputError("--out is for files, and --views looks at recordings", kind="usage")
+        raise InputError("--out is for files, and --recordings looks at recordings", kind="usage")
     if views is False and pictures is not None:
-        raise InputError("--pictures are of several cameras: leave out --no-views", kind="usage")
+        raise InputError("--pictures are of several cameras: leave out --no-recordings", kind="usage")
     folder = None if pictures is None else Path(pictures).expanduser()
     several = True if pictures is not None else False if out is not None else views
     return lambda: (

@@ -71,7 +71,7 @@ def test_data_check_of_several_cameras(
     assert names == {"coverage.png", "subjects.png", "scenes.png", "offsets.png"}
     for name in found["pictures"]:
         Image.open(tmp_path / name).verify()
-    said = selfsup("data", "check", videos, "--no-views", "-q")
+    said = selfsup("data", "check", videos, "--no-recordings", "-q")
     assert "sound videos" in said.out
-    said = selfsup("data", "check", videos, "--no-views", "--pictures", "x")
+    said = selfsup("data", "check", videos, "--no-recordings", "--pictures", "x")
     assert said.status == 2

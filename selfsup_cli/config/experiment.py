@@ -44,6 +44,9 @@ class Measured(Model):
     layer: str | None = field(None, "Layer that was measured.")
     subject: str | None = field(None, "Whose features: learned, random weights …")
     control: str | None = field(None, "What was destroyed in the input; nothing by default.")
+    protocol: Settings = field(
+        {}, "Facts of its protocol: `who: all unseen`.", form="a block of lines `fact: value`"
+    )
 
     @model_validator(mode="after")
     def _one_number(self) -> Measured:
@@ -221,8 +224,21 @@ class Chance(Model):
     )
 
 
-Rule = Better | NoBetter | Chance
-_RULES = ("better", "no_better", "at_chance", "above_chance")
+class GainsMore(Model):
+    """A change that gains more in one place than in another.
+
+    How far four numbers lie apart is known less well than each of them: the half widths of their
+    intervals are added as those of independent numbers, which is wide for numbers of the same test
+    part.
+    """
+
+    pair: tuple[str, str] = field(..., "Where it gains more: the row with it, the one without.")
+    than: tuple[str, str] = field(..., "Where it gains less, likewise.")
+    columns: list[str] = field(..., "In which columns.", min_length=1)
+
+
+Rule = Better | NoBetter | Chance | GainsMore
+_RULES = ("better", "no_better", "at_chance", "above_chance", "gains_more")
 
 
 class Finding(Model):
@@ -234,6 +250,9 @@ class Finding(Model):
     no_better: NoBetter | None = field(None, "Rule: rows are no better than others.")
     at_chance: Chance | None = field(None, "Rule: rows are at chance.")
     above_chance: Chance | None = field(None, "Rule: rows are above chance.")
+    gains_more: GainsMore | None = field(
+        None, "Rule: a change gains more in one place than in another."
+    )
     not_on: dict[str, str] = field(
         {},
         "Datasets on which it cannot show, each with the reason.",
@@ -243,7 +262,7 @@ class Finding(Model):
     @model_validator(mode="after")
     def _one_rule(self) -> Finding:
         if len([*self.rules()]) != 1:
-            raise ValueError("a finding has one rule: better, no_better, at_chance or above_chance")
+            raise ValueError(f"a finding has one rule: {', '.join(_RULES[:-1])} or {_RULES[-1]}")
         if self.better is not None and not self.better.compared():
             raise ValueError("better: names no rows to compare")
         return self
@@ -259,6 +278,8 @@ class Finding(Model):
         update: dict[str, Any] = {"columns": heads}
         if isinstance(rule, Chance):
             left = update["rows"] = [key for key in rule.rows if key in rows]
+        elif isinstance(rule, GainsMore):
+            left = [*rule.pair, *rule.than] if {*rule.pair, *rule.than} <= {*rows} else []
         else:
             left = update["pairs"] = [pair for pair in rule.pairs if {*pair} <= {*rows}]
             if isinstance(rule, Better):
@@ -272,15 +293,15 @@ class Finding(Model):
 
     def rows(self) -> set[str]:
         """All rows that it is about."""
-        return {
-            row
-            for rule in self.rules()
-            for row in (
-                rule.rows
-                if isinstance(rule, Chance)
-                else (row for pair in rule.compared() for row in pair)
-            )
-        }
+        return {row for rule in self.rules() for row in _rows_of(rule)}
+
+
+def _rows_of(rule: Rule) -> Iterable[str]:
+    if isinstance(rule, Chance):
+        return rule.rows
+    if isinstance(rule, GainsMore):
+        return (*rule.pair, *rule.than)
+    return (row for pair in rule.compared() for row in pair)
 
 
 class Shown(Model):

@@ -146,6 +146,16 @@ DATASETS: dict[str, Dataset] = {
     "scenes": Dataset("image", "built-in: objects whose class is how their parts are arranged"),
     "facelike": Dataset("image", "built-in: aligned faces that are lit from one side, attributes"),
     "figures": Dataset("view", "built-in: people seen by four cameras at once, for multiview"),
+    "human36m": Dataset(
+        "view",
+        "Human3.6M: seven people, four cameras, 17 joints",
+        "S1/… to S11/… as h36m-fetch, mmpose or its authors' archives leave them",
+    ),
+    "mpi_inf_3dhp": Dataset(
+        "view",
+        "MPI-INF-3DHP: eight people, up to fourteen cameras",
+        "S1/Seq1/imageSequence/video_0.avi … with annot.mat and camera.calibration",
+    ),
     "ring": Dataset("point", "built-in: points of Gaussians on a circle, for dfgan"),
     "cifar10": Dataset(
         "image",

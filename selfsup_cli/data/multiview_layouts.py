@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from selfsup_cli.config.registry import DATASETS, datasets
 from selfsup_cli.data.listing import SUFFIXES
 from selfsup_cli.data.multiview_raw import RawRecording, RecordingMaker
 from selfsup_cli.data.multiview_store import Plan, StoredViews, prepare
@@ -23,10 +24,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("selfsup")
 
-REGISTERED = {
-    "human36m": "S1/… to S11/… as h36m-fetch, mmpose or its authors' archives leave them",
-    "mpi_inf_3dhp": "S1/Seq1/imageSequence/video_0.avi … with annot.mat and camera.calibration",
-}
+REGISTERED = {name: DATASETS[name].layout for name in datasets("view") if DATASETS[name].layout}
 _MANY = 3000  # frames from which processes are worth their start
 
 Told = Callable[[int, int], None]

@@ -8,12 +8,20 @@ interval shows nothing. That nothing is shown never counts as a result.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from selfsup_cli.config.experiment import Chance, Experiment, Finding, NoBetter, Rule
+from selfsup_cli.config.experiment import (
+    Chance,
+    Experiment,
+    Finding,
+    GainsMore,
+    NoBetter,
+    Rule,
+)
 from selfsup_cli.runs import report as reports
 from selfsup_cli.runs.report import Measurement, Verdict, separated
 from selfsup_cli.runs.tables import interval, value
@@ -67,8 +75,7 @@ def judge(experiment: Experiment, finding: Finding, numbers: Numbers) -> tuple[A
     total, share = len(judged), finding.better.share if finding.better is not None else "all"
     enough = total if share == "all" else total // 2 + 1
     against = 1 if share == "all" else total // 2 + 1
-    pairs = finding.better is not None or finding.no_better is not None
-    what = "comparison" if pairs else "number"
+    what = "number" if finding.at_chance or finding.above_chance else "comparison"
     if count["yes"] >= enough:
         return "supported", f"in {count['yes']} of {_counted(total, what)}"
     if count["no"] >= against:
@@ -94,6 +101,11 @@ def _judged(
         return
     lower = {one.key for one in experiment.columns if one.better == "lower"}
     labels = {row.key: row.label for row in experiment.rows}
+    if isinstance(rule, GainsMore):
+        for column in rule.columns:
+            cells = [numbers.get((row, column)) for row in (*rule.pair, *rule.than)]
+            yield _gains_more(cells, lower=column in lower)
+        return
     for column in rule.columns:
         for better, worse in rule.compared():
             ours = numbers.get((better, column)), numbers.get((worse, column))
@@ -134,6 +146,29 @@ def _no_better(
     return Judged("no" if separated(a, b) and (a.value > b.value) != lower else "open", said)
 
 
+def _gains_more(cells: list[Measurement | None], *, lower: bool) -> Judged:
+    """Whether what the second of four numbers lacks to the first is more than what the fourth lacks
+    to the third."""
+    found = [one for one in cells if one is not None]
+    if len(found) < len(cells):
+        return Judged("missing")
+    gains = [(a.value - b.value) * (-1 if lower else 1) for a, b in (found[:2], found[2:])]
+    halves = [_half(one) for one in found]
+    if any(half is None for half in halves):
+        return Judged("open")
+    off = math.hypot(*(half for half in halves if half is not None))
+    more = gains[0] - gains[1]
+    said = f"{gains[0]:.1f} against {gains[1]:.1f}, the difference known to ± {off:.1f}"
+    if abs(more) <= off:
+        return Judged("open", said)
+    return Judged("yes" if more > 0 else "no", said)
+
+
+def _half(m: Measurement) -> float | None:
+    """The longer side of an interval."""
+    return None if m.interval is None else max(m.interval.high - m.value, m.value - m.interval.low)
+
+
 def _beside_chance(rule: Chance, m: Measurement | None, *, above: bool) -> Judged:
     if m is None:
         return Judged("missing")
@@ -153,12 +188,19 @@ def _beside_chance(rule: Chance, m: Measurement | None, *, above: bool) -> Judge
 
 def _as_printed(experiment: Experiment, finding: Finding, printed: Printed) -> str:
     """In how many of the comparisons the thesis' own numbers lie as the sentence says."""
+    lower = {one.key for one in experiment.columns if one.better == "lower"}
+    lies = []
+    if (more := finding.gains_more) is not None:
+        for column in more.columns:
+            values = [printed.get((row, column)) for row in (*more.pair, *more.than)]
+            a, b, c, d = values
+            if a is not None and b is not None and c is not None and d is not None:
+                lies.append((b - a > d - c) if column in lower else (a - b > c - d))
+        return _lie(lies)
     rule = finding.better or finding.no_better
     if rule is None:
         return ""
     within = 0.0 if finding.no_better is None else finding.no_better.within
-    lower = {one.key for one in experiment.columns if one.better == "lower"}
-    lies = []
     for column in rule.columns:
         for better, worse in rule.compared():
             a, b = printed.get((better, column)), printed.get((worse, column))
@@ -166,6 +208,10 @@ def _as_printed(experiment: Experiment, finding: Finding, printed: Printed) -> s
                 continue
             gain = b - a if column in lower else a - b
             lies.append(gain <= within if finding.no_better is not None else gain > 0)
+    return _lie(lies)
+
+
+def _lie(lies: list[bool]) -> str:
     return f"the printed numbers lie so in {sum(lies)} of {len(lies)}" if lies else ""
 
 

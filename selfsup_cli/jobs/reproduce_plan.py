@@ -39,9 +39,11 @@ from selfsup_cli.runs.run import runs_dir
 
 SOURCE, ROOT = "data.source", "data.root"
 SAMPLES = "sample/dfgan"
-INCEPTION = "inception"
+INCEPTION, IMAGENET = "inception", "imagenet"
 # Settings of data that is rendered; data of the user's own has none of them.
-_RENDERED = ("data.motion.", "data.scenes.", "data.facelike.")
+_RENDERED = ("data.motion.", "data.scenes.", "data.facelike.", "data.figures.")
+# Commands of jobs that are not called by their names with a slash.
+_OF_VIEWS = {"probe-sync": "probe/sync", "retrieve-sync": "retrieve/sync"}
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ class Given:
     data: str | None = None
     root: str | None = None
     inception: str | None = None
+    imagenet: str | None = None
 
     @property
     def tag(self) -> str:
@@ -224,6 +227,8 @@ def starting_options(job: str) -> list[Option]:
 
 def command_of(job: str) -> str:
     """The words of the command that does a job, with slashes: on images it is that on videos."""
+    if job in _OF_VIEWS:
+        return _OF_VIEWS[job]
     return next((command for command, other in PAIRS.items() if other == job), job)
 
 
@@ -238,13 +243,18 @@ def _check(given: Given, made: Plan) -> None:
             kind="usage",
             hint="--data-root names the folder that holds the datasets",
         )
-    asks = (value for one in made.at.stages for value in one.set.values())
-    if given.inception is not None and len(made.above) == 1 and f"{{{INCEPTION}}}" not in asks:
-        raise InputError(
-            f"--inception: at the scale {made.scale} no stage of {made.experiment.experiment} "
-            "measures by the Inception network; leave it out",
-            kind="usage",
-        )
+    asks = [value for one in made.at.stages for value in one.set.values()]
+    asks += [value for row in made.experiment.rows for value in row.fill.values()]
+    for name, path, does in (
+        (INCEPTION, given.inception, "measures by the Inception network"),
+        (IMAGENET, given.imagenet, "begins with weights of ImageNet"),
+    ):
+        if path is not None and len(made.above) == 1 and f"{{{name}}}" not in asks:
+            raise InputError(
+                f"--{name}: at the scale {made.scale} no stage of {made.experiment.experiment} "
+                f"{does}; leave it out",
+                kind="usage",
+            )
     if given.data is not None and os.sep in given.data and not Path(given.data).exists():
         raise InputError(f"--data {given.data}: there is no such file or folder", kind="usage")
 
@@ -325,7 +335,8 @@ def _settings(made: Plan, row: Row, name: str, job: str) -> tuple[str | None, Se
     settings: Settings = dict(stage.set)
     for block in (*(one.set for one in blocks), row.set.get(name, {})):
         settings |= block
-    fill = {"row": row.key, INCEPTION: made.given.inception, **row.fill}
+    files = {INCEPTION: made.given.inception, IMAGENET: made.given.imagenet}
+    fill = {"row": row.key, **files, **row.fill}
     settings = {path: _filled(value, fill) for path, value in settings.items()}
     data, root = made.given.data, made.given.root
     # Points of the ring are no images, whoever's.

@@ -113,15 +113,18 @@ def fact(row: published.Row, name: str) -> Any:
 
 def select(report: Report, measured: Measured) -> Measurement:
     """The number of a report that an experiment means. Raises InputError unless it is one."""
-    wanted = {name: value for name, value in measured.model_dump().items() if value is not None}
+    named = measured.model_dump(exclude={"protocol"})
+    wanted = {name: value for name, value in named.items() if value is not None}
     wanted["control"] = measured.control
     fits = [
         one
         for one in report.measurements
         if all(getattr(one, name) == value for name, value in wanted.items())
+        and all(one.protocol.get(fact) == value for fact, value in measured.protocol.items())
     ]
     if len(fits) != 1:
-        said = ", ".join(f"{name} {value}" for name, value in wanted.items() if value is not None)
+        told = {**wanted, **measured.protocol}
+        said = ", ".join(f"{name} {value}" for name, value in told.items() if value is not None)
         raise InputError(
             f"run {report.run} reports {len(fits) or 'no'} numbers with {said}", kind="experiment"
         )

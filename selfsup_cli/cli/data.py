@@ -147,7 +147,7 @@ def _check(
     if views and out is not None:
         raise InputError("--out is for files, and --recordings looks at recordings", kind="usage")
     if views is False and pictures is not None:
-        raise InputError("--pictures are of several cameras: leave out --no-recordings", kind="usage")
+        raise InputError("--pictures are of several cameras, not --no-recordings", kind="usage")
     folder = None if pictures is None else Path(pictures).expanduser()
     several = True if pictures is not None else False if out is not None else views
     return lambda: (

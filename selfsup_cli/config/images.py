@@ -23,8 +23,8 @@ class ImageData(Data):
     source: str | None = field(
         None,
         "A registered dataset (cifar10, cifar100, stl10, imagenet, places, celeba, clothing1m, "
-        "voc2007, voc2012, lsun, scenes, facelike), a folder of images or of tar shards, a CSV file "
-        "of path,label[,split], arrays (.npz, .h5), shards (.tar), or a pack (.h5).",
+        "voc2007, voc2012, lsun, scenes, facelike), a folder of images or of tar shards, a CSV "
+        "file of path,label[,split], arrays (.npz, .h5), shards (.tar), or a pack (.h5).",
         flag="--data,--dataset",
         names="image-datasets",
     )

@@ -79,6 +79,16 @@ def _parse(
             show_default=False,
         ),
     ] = None,
+    imagenet: Annotated[
+        str | None,
+        typer.Option(
+            "--imagenet",
+            metavar="FILE",
+            help="Weights of a ResNet-50 of ImageNet (.safetensors), for table 6.2 at the scale "
+            "paper.",
+            show_default=False,
+        ),
+    ] = None,
     jobs: Annotated[
         int, typer.Option("--jobs", metavar="N", help="Stages to run at the same time.")
     ] = 1,
@@ -125,7 +135,7 @@ def _parse(
     settings: dict[str, Any] = {
         "scale": scale,
         "rows": [part for text in rows or [] for part in text.split(",") if part],
-        "given": (data, root, inception),
+        "given": (data, root, inception, imagenet),
     }
     if name is None:
         return lambda: _list_all(call)

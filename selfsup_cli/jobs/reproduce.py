@@ -35,6 +35,7 @@ JOB = "reproduce"
 MOST_LISTED = 10
 JUDGED_BY = "judges.inception"
 WEIGHTS = "weights-inception-2015-12-05-6726825d.pth"
+BEGINS_WITH = "network.weights"
 
 
 @dataclass
@@ -226,8 +227,12 @@ def _chooser(experiment: Experiment, patterns: Sequence[str]) -> Callable[[str],
 def _require_data(name: str, laid: Plan, chosen: Sequence[Stage]) -> None:
     """Raise MissingDataError if a dataset that is to be read is not where it must be."""
     missing: dict[str, str] = {}
-    if laid.given.inception is not None and not Path(laid.given.inception).is_file():
-        missing[JUDGED_BY] = f"--inception {laid.given.inception}: there is no such file"
+    for field_, option, path in (
+        (JUDGED_BY, "--inception", laid.given.inception),
+        (BEGINS_WITH, "--imagenet", laid.given.imagenet),
+    ):
+        if path is not None and not Path(path).is_file():
+            missing[field_] = f"{option} {path}: there is no such file"
     for stage in chosen:
         data: Any = getattr(stage.resolved.preset, "data", None)
         if data is None:  # filters are looked at without any
@@ -245,6 +250,11 @@ def _require_data(name: str, laid: Plan, chosen: Sequence[Stage]) -> None:
                 f"{laid.name} needs the Inception network of 2015 for FID and the Inception Score, "
                 f"which does not come along: get {WEIGHTS} (torch-fidelity's release v0.2.0) and "
                 "name it with --inception"
+            )
+        if stage.settings.get(BEGINS_WITH, "") is None:
+            missing[BEGINS_WITH] = (
+                f"{laid.name} begins with weights of ImageNet, which do not come along: name a "
+                "file (.safetensors) of torchvision's or timm's ResNet-50 with --imagenet"
             )
     if missing:
         raise MissingDataError(name, list(missing.values()))
@@ -393,5 +403,10 @@ def _data(laid: Plan, states: dict[str, State]) -> dict[str, Any]:
 
 
 def _given(given: Given) -> list[str]:
-    pairs = {"--data": given.data, "--data-root": given.root, "--inception": given.inception}
+    pairs = {
+        "--data": given.data,
+        "--data-root": given.root,
+        "--inception": given.inception,
+        "--imagenet": given.imagenet,
+    }
     return [word for option, value in pairs.items() if value for word in (option, value)]

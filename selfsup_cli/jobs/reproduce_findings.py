@@ -3,7 +3,8 @@
 Nothing but intervals decides. One number is better than another if their 95 % intervals do not
 overlap; it is at chance if its interval holds chance and reaches no farther than a stated distance
 from it, and no better than another if its interval reaches no farther above that, so that a wide
-interval shows nothing. That nothing is shown never counts as a result.
+interval shows nothing. A change gains more in one place than in another if what it gains differs by
+more than the intervals of all four numbers leave open, taken as independent. That nothing is shown never counts as a result.
 """
 
 from __future__ import annotations

@@ -244,7 +244,6 @@ def _check(given: Given, made: Plan) -> None:
             hint="--data-root names the folder that holds the datasets",
         )
     asks = [value for one in made.at.stages for value in one.set.values()]
-    asks += [value for row in made.experiment.rows for value in row.fill.values()]
     for name, path, does in (
         (INCEPTION, given.inception, "measures by the Inception network"),
         (IMAGENET, given.imagenet, "begins with weights of ImageNet"),

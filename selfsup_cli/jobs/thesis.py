@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Unpack
 
 from selfsup_cli.jobs.subject import RANDOM as RANDOM_WEIGHTS
 from selfsup_cli.models import Backbone
 from selfsup_cli.runs.published import OURS, RANDOM, SUPERVISED, Facts, published, tabled
 from selfsup_cli.runs.published_artifacts import SIGNAL
+from selfsup_cli.runs.published_views import BASELINE, FROZEN, POSE, POSE_S1
 from selfsup_cli.runs.report import Measurement
 
 # The methods of its tables, by the names that presets have for them.
@@ -17,6 +18,7 @@ _METHODS = {
     "supervised": SUPERVISED,
     "transformations": OURS,
     "artifacts": OURS,
+    "multiview": OURS,
 }
 
 
@@ -74,6 +76,68 @@ def _learned_from(trained: Mapping[str, Any]) -> list[str]:
     if trained.get("method") == "artifacts":
         return [SIGNAL]
     return [str(kind) for kind in trained.get("kinds", [])]
+
+
+# What table 6.1 changes of its last row: a fact of the pretraining, its value there, and what the row
+# of another value is called.
+_OF_VIEWS: tuple[tuple[str, Any, Mapping[Any, str]], ...] = (
+    ("fusion", "mult", {name: f"fusion {name}" for name in ("add", "diff", "concat")}),
+    ("views", "multi", {"single": "single-view SSL"}),
+    ("background", "remove", {"keep": "SSL with background"}),
+)
+
+
+def beside_pose(
+    row: Measurement, backbone: Backbone, *, frozen: bool, subjects: Sequence[str], updates: int
+) -> Measurement:
+    """The same for a mean error of 3D poses, random weights included.
+
+    `subjects` are those whose poses were learned from, none for all of the training part; `frozen`
+    says whether blocks below the last one stayed as they were. The error of single joints and
+    actions, which the thesis does not print, stays without a number.
+    """
+    if row.name != row.metric:
+        return row
+    trained, random = backbone.trained_on, row.subject == RANDOM_WEIGHTS
+    if not random and trained.get("method") != "multiview":
+        return row
+    task = POSE_S1 if list(subjects) == ["S1"] else POSE
+    facts: Facts = {
+        "network": backbone.arch,
+        "trained_on": "" if random else str(trained.get("data", "")),
+        "split": row.split.split(";")[0],
+        "labelled_subjects": str(row.protocol.get("labelled_subjects", "")),
+        "background": str(row.protocol.get("background", "")),
+        "crop": backbone.input.crop,
+        "frozen": FROZEN if frozen else "nothing",
+        "updates": updates,
+        "test_frames": str(row.protocol.get("test_frames", "")),
+    }
+    if random:
+        kept = facts["background"] == "kept"
+        facts["ablation"] = f"random {'with' if kept else 'without'} background"
+    else:
+        facts |= {
+            "ablation": _ablation_of_views(trained),
+            "init": str(trained.get("init", "")),
+            "pretraining_updates": int(trained.get("steps", 0)),
+        }
+    method = RANDOM if random else OURS
+    number = published(task, row.metric, row.dataset, method=method, **facts)
+    return row.model_copy(update={"published": number})
+
+
+def _ablation_of_views(trained: Mapping[str, Any]) -> str:
+    """The row of table 6.1 that a network of chapter 6 belongs to; of several, joined by plus."""
+    found = [
+        names.get(trained.get(fact), f"{fact} {trained.get(fact)}")
+        for fact, usual, names in _OF_VIEWS
+        if trained.get(fact) != usual
+    ]
+    questions = list(trained.get("questions", []))
+    if len(questions) == 1:
+        found.append(f"only {questions[0]}")
+    return " + ".join(found) or BASELINE
 
 
 def beside_layer(row: Measurement, backbone: Backbone, **facts: Unpack[Facts]) -> Measurement:

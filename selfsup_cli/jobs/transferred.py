@@ -30,7 +30,7 @@ from selfsup_cli.jobs import findings, posed, transferred_masks, transferred_pos
 from selfsup_cli.jobs.common import Part
 from selfsup_cli.jobs.pretrain import training_curves
 from selfsup_cli.jobs.starting import Start
-from selfsup_cli.jobs.thesis import beside
+from selfsup_cli.jobs.thesis import beside, beside_pose
 from selfsup_cli.jobs.transferred_boxes import draw_boxes, write_boxes
 from selfsup_cli.models import save_backbone
 from selfsup_cli.models.classifier import Classifier
@@ -214,8 +214,14 @@ def _published(task: Task, start: Start, row: Measurement) -> Measurement:
         if task.layer is not None:
             facts["layer"] = task.layer
         return beside(task.name, row, backbone, **facts)
-    if task.name == "pose":
-        return row
+    if isinstance(task, Pose):
+        return beside_pose(
+            row,
+            backbone,
+            frozen=bool(network.frozen),
+            subjects=task.preset.subjects,
+            updates=task.preset.train.max_steps or 0,
+        )
     if task.name == "sync":
         said = str(row.protocol["offsets"])
         return beside("sync", row, backbone, layer=backbone.embedding, offsets=said)

@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import TypedDict, Unpack
 
-from selfsup_cli.runs import published_artifacts, published_gan, published_images
+from selfsup_cli.runs import (
+    published_artifacts,
+    published_gan,
+    published_images,
+    published_views,
+)
 from selfsup_cli.runs.published_row import OURS, RANDOM, Fact, Row
 from selfsup_cli.runs.report import Published
 
@@ -31,7 +36,9 @@ NETWORKS = {
     "r2plus1d": "R(2+1)D",
     "alexnet": "AlexNet",
     "alexnet_lrn": "AlexNet",
+    "resnet18": "ResNet-18",
     "resnet34": "ResNet-34",
+    "resnet50": "ResNet-50",
 }
 
 _QUARTER_TURNS = {"rotate90", "rotate180", "rotate270"}
@@ -216,6 +223,7 @@ ROWS: tuple[Row, ...] = (
     *_table_5_3(),
     *_table_5_4(),
     *_still(),
+    *published_views.rows(),
     *published_gan.rows(),
 )
 
@@ -244,6 +252,13 @@ class Facts(TypedDict, total=False):
     crop: int
     pooling: str
     crops: str
+    labelled_subjects: str
+    background: str
+    frozen: str
+    init: str
+    updates: int
+    pretraining_updates: int
+    test_frames: str
 
 
 def published(

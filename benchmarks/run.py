@@ -23,7 +23,7 @@ NAMES = (
     "decoding", "exact_frames", "loading", "packs", "search", "steps", "saving", "resuming",
     "startup", "transferring", "images", "warping", "image_steps", "activations", "artifact_steps",
     "gan_steps", "segmenting", "generating", "detecting", "posing", "view_pairs",
-    "backgrounds",
+    "backgrounds", "bilevel_steps",
 )  # fmt: skip
 HEAD = ("what", "against", "figure", "goal", "met")
 

@@ -10,10 +10,18 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from typing import Annotated, Any, Literal, get_args
 
-from annotated_types import Gt
 from pydantic import StringConstraints, model_validator
 
 from selfsup_cli.config.blocks import Cost
+from selfsup_cli.config.experiment_rules import (
+    RULES,
+    Better,
+    Chance,
+    GainsMore,
+    NoBetter,
+    Rule,
+    rows_of,
+)
 from selfsup_cli.config.fields import Model, field
 from selfsup_cli.config.jobs import JOBS
 
@@ -119,7 +127,17 @@ class Row(Model):
         "Nothing is run for it: its numbers are how far those of these rows lie apart, the largest "
         "less the smallest, in each training by itself.",
     )
+    line: str | None = field(
+        None, "Line of the experiment's curves to which the row gives a point: `SGD`."
+    )
+    at: float | None = field(None, "Where on the axis of the curves that point is.")
     scales: list[ScaleName] = field(list(SCALES), "Scales at which the row is there.", min_length=1)
+
+    @model_validator(mode="after")
+    def _a_point(self) -> Row:
+        if (self.line is None) != (self.at is None):
+            raise ValueError("a point of a curve needs both `line` and `at`")
+        return self
 
 
 class Borrowed(Model):
@@ -180,67 +198,6 @@ class Scales(Model):
     paper: Scale | None = field(None, "As in the thesis.")
 
 
-class Better(Model):
-    """Rows that are better than others, one by one."""
-
-    pairs: list[tuple[str, str]] = field([], "Pairs of rows, the better one first.")
-    rows: list[str] = field([], "Rows of which each is better …")
-    than: list[str] = field([], "… than each of these.")
-    columns: list[str] = field(..., "In which columns.", min_length=1)
-    share: Literal["all", "most"] = field(
-        "all", "Of how many of these comparisons it is said: of all, or of more than half."
-    )
-
-    def compared(self) -> list[tuple[str, str]]:
-        """All pairs, the row that is said to be better first."""
-        return [*self.pairs, *((one, other) for one in self.rows for other in self.than)]
-
-
-class NoBetter(Model):
-    """Rows that are no better than others: of the same worth at most."""
-
-    pairs: list[tuple[str, str]] = field(
-        ..., "Pairs of rows, first the one that is no better.", min_length=1
-    )
-    columns: list[str] = field(..., "In which columns.", min_length=1)
-    within: Annotated[float, Gt(0)] = field(
-        2.0,
-        "How far above the other's number the whole interval may reach and still count as no "
-        "better.",
-    )
-
-    def compared(self) -> list[tuple[str, str]]:
-        """All pairs."""
-        return self.pairs
-
-
-class Chance(Model):
-    """Rows at chance, or above it."""
-
-    rows: list[str] = field(..., "Which rows.", min_length=1)
-    columns: list[str] = field(..., "In which columns.", min_length=1)
-    within: Annotated[float, Gt(0)] = field(
-        5.0, "How far from chance the whole interval may reach and still count as at chance."
-    )
-
-
-class GainsMore(Model):
-    """A change that gains more in one place than in another.
-
-    How far four numbers lie apart is known less well than each of them: the half widths of their
-    intervals are added as those of independent numbers, which is wide for numbers of the same test
-    part.
-    """
-
-    pair: tuple[str, str] = field(..., "Where it gains more: the row with it, the one without.")
-    than: tuple[str, str] = field(..., "Where it gains less, likewise.")
-    columns: list[str] = field(..., "In which columns.", min_length=1)
-
-
-Rule = Better | NoBetter | Chance | GainsMore
-_RULES = ("better", "no_better", "at_chance", "above_chance", "gains_more")
-
-
 class Finding(Model):
     """What the thesis found, as a sentence and as a rule that intervals can decide."""
 
@@ -262,14 +219,14 @@ class Finding(Model):
     @model_validator(mode="after")
     def _one_rule(self) -> Finding:
         if len([*self.rules()]) != 1:
-            raise ValueError(f"a finding has one rule: {', '.join(_RULES[:-1])} or {_RULES[-1]}")
+            raise ValueError(f"a finding has one rule: {', '.join(RULES[:-1])} or {RULES[-1]}")
         if self.better is not None and not self.better.compared():
             raise ValueError("better: names no rows to compare")
         return self
 
     def rules(self) -> Iterator[Rule]:
         """The rule."""
-        yield from filter(None, (getattr(self, name) for name in _RULES))
+        yield from filter(None, (getattr(self, name) for name in RULES))
 
     def among(self, rows: Collection[str], columns: Collection[str]) -> Finding | None:
         """What of it is about these rows and columns; None if nothing is."""
@@ -288,20 +245,12 @@ class Finding(Model):
                 left = left or (update["rows"] if update["than"] else [])
         if not heads or not left:
             return None
-        kind = next(name for name in _RULES if getattr(self, name) is not None)
+        kind = next(name for name in RULES if getattr(self, name) is not None)
         return self.model_copy(update={kind: rule.model_copy(update=update)})
 
     def rows(self) -> set[str]:
         """All rows that it is about."""
-        return {row for rule in self.rules() for row in _rows_of(rule)}
-
-
-def _rows_of(rule: Rule) -> Iterable[str]:
-    if isinstance(rule, Chance):
-        return rule.rows
-    if isinstance(rule, GainsMore):
-        return (*rule.pair, *rule.than)
-    return (row for pair in rule.compared() for row in pair)
+        return {row for rule in self.rules() for row in rows_of(rule)}
 
 
 class Shown(Model):
@@ -323,6 +272,9 @@ class Experiment(Model):
     title: str = field(..., "What it is about, in one line.")
     printed: str | None = field(
         None, "Where the thesis prints its numbers, as they are kept: `thesis table 5.1`."
+    )
+    axis: str = field(
+        "rows", "What the curves are drawn over that rows give points to: `wrong labels, %`."
     )
     others: bool = field(False, "Show also what the thesis prints for the methods of others.")
     about: str = field("", "What a reader has to know.")

@@ -129,6 +129,7 @@ class LabelNoise(Model):
         None,
         "Run or model.safetensors of the network that predicts labels.",
         flag="--noise-from",
+        names="runs",
     )
     seed: int = field(123, "Seed from which it is drawn.", flag="--noise-seed", ge=0)
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _UNDISTORTIONS = 20
 _NEAREST = 1.0
+_PARALLEL = 1e-9
 
 
 @dataclass(frozen=True)
@@ -181,7 +182,7 @@ def triangulate(pixels: ArrayLike, cameras: list[Camera]) -> NDArray[np.float64]
     """The points [N, 3] of the world that `cameras` (at least two) see at pixels [C, N, 2].
 
     The least squares of the distances to their rays; views that are NaN do not count, and a point
-    with fewer than two is NaN.
+    with fewer than two, or whose rays are parallel, is NaN.
     """
     pixels = np.asarray(pixels, np.float64)
     count = pixels.shape[1]
@@ -198,6 +199,7 @@ def triangulate(pixels: ArrayLike, cameras: list[Camera]) -> NDArray[np.float64]
         right[known] += across[known] @ origin
         views += known
     found = np.full((count, 3), np.nan)
-    enough = views >= 2
+    # The smallest eigenvalue says how far the rays are from having one direction.
+    enough = (views >= 2) & (np.linalg.eigvalsh(left)[:, 0] > _PARALLEL)
     found[enough] = np.linalg.solve(left[enough], right[enough][..., None])[..., 0]
     return found

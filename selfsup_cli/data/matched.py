@@ -217,9 +217,10 @@ def _check(samples: int, batch_size: int, splits: int, world: int, validation: f
             f"{splits} mini-batches cannot be shared equally by {world} devices", kind="splits"
         )
     if samples < batch_size:
+        fits = samples // splits * splits
+        advice = f"--batch-size {fits} or less" if fits else "fewer --mini-batches or more images"
         raise InputError(
-            f"{samples} training samples do not fill one batch of {batch_size}; use --batch-size "
-            f"{samples // splits * splits or splits} or less",
+            f"{samples} training samples do not fill one batch of {batch_size}; use {advice}",
             kind="batch-size",
         )
     if not 0 <= validation <= 0.5:

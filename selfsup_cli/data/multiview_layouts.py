@@ -17,6 +17,7 @@ from selfsup_cli.data.multiview_store import Plan, StoredViews, prepare
 from selfsup_cli.data.view_fitness import check_projection, in_step, require_cameras
 from selfsup_cli.data.view_hdf5 import read_hdf5
 from selfsup_cli.data.view_recordings import Recordings, in_folder
+from selfsup_cli.data.view_selection import require_known
 from selfsup_cli.errors import InputError
 
 if TYPE_CHECKING:
@@ -52,7 +53,8 @@ def open_recordings(
         log.warning("%s: %s", found.name, note)
     for name, reason in found.left_out:
         log.warning("%s is left out: %s", name, reason)
-    _check_share(found, data.max_bad)
+    total = sum(len(one.views) for one in found.recordings) + len(found.left_out)
+    _check_share(found.name, found.left_out, total, data.max_bad)
     chosen = [one for one in found.recordings if subjects is None or one.subject in subjects]
     if not chosen:
         known = ", ".join(dict.fromkeys(one.subject for one in found.recordings))
@@ -60,13 +62,17 @@ def open_recordings(
             f"{found.name} has none of the subjects {', '.join(subjects or ())}; it has {known}",
             kind="unknown-subject",
         )
+    require_known([view.camera.name for one in chosen for view in one.views], data.cameras)
     chosen = [_with_cameras(one, data.cameras) for one in chosen]
     chosen = require_cameras(found, chosen, least_cameras)
     aligned = tuple(in_step(one) for one in chosen)
     for recording in aligned:
         for view in recording.views:
             check_projection(recording, view)
-    return _prepared(found.name, aligned, data.side, cache, workers, told)
+    views = _prepared(found.name, aligned, data.side, cache, workers, told)
+    total = sum(len(one.views) for one in aligned)
+    _check_share(found.name, views.left_out, total, data.max_bad)
+    return _with_enough(views, least_cameras)
 
 
 def open_each_camera(
@@ -123,15 +129,34 @@ def _cores() -> int:
     return cores if cores > 1 else 0
 
 
-def _check_share(found: Recordings, most: float) -> None:
-    total = sum(len(one.views) for one in found.recordings) + len(found.left_out)
-    if found.left_out and len(found.left_out) > max(1.0, most * total):
-        name, reason = found.left_out[0]
+def _check_share(name: str, left_out: Sequence[tuple[str, str]], total: int, most: float) -> None:
+    """Raise `InputError` where more of `total` cameras cannot be read than one, or the share
+    `most`."""
+    if left_out and len(left_out) > max(1.0, most * total):
+        camera, reason = left_out[0]
         raise InputError(
-            f"{len(found.left_out)} of {total} cameras of {found.name} cannot be read, as {name}: "
-            f"{reason}; mend them, or allow more with --max-bad",
+            f"{len(left_out)} of {total} cameras of {name} cannot be read, as {camera}: {reason}; "
+            "mend them, or allow more with --max-bad",
             kind="bad-media",
         )
+
+
+def _with_enough(views: StoredViews, least: int) -> StoredViews:
+    """The recordings of which enough cameras could be read. Raises `InputError` without any."""
+    enough = [n for n, one in enumerate(views.recordings) if len(one.cameras) >= least]
+    if len(enough) == len(views.recordings):
+        return views
+    if not enough:
+        camera, reason = views.left_out[0]
+        raise InputError(
+            f"no recording of {views.name} has {least} cameras that can be read, as {camera}: "
+            f"{reason}",
+            kind="one-camera",
+        )
+    for one in views.recordings:
+        if len(one.cameras) < least:
+            log.warning("%s is left out: only %s can be read", one.id, one.cameras[0].name)
+    return views.subset(enough)
 
 
 # -- finding

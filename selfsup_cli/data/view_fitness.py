@@ -54,10 +54,11 @@ def in_step(recording: RawRecording) -> RawRecording:
     short = min(lengths, key=lambda name: lengths[name])
     usual = float(np.median(list(lengths.values())))
     if lengths[short] < _LEAST_SHARE * usual:
+        others = ",".join(name for name in lengths if name != short)
         raise InputError(
             f"{recording.id}: camera {short} has {lengths[short]} frames where others have "
-            f"{usual:.0f}: it is cut short; leave it out with --cameras, or replace it (selfsup "
-            "data check shows what each camera has)",
+            f"{usual:.0f}: it is cut short; leave it out (--set "
+            f"data.cameras=[{others}]), or replace it (selfsup data check shows what each has)",
             kind="lengths",
         )
     if len(set(lengths.values())) > 1:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,17 @@ if TYPE_CHECKING:
     from selfsup_cli.data.multiview import Frames, Views
 
 
+def require_known(cameras: Iterable[str], names: Sequence[str]) -> None:
+    """Raise InputError for one of `names` that none of `cameras` has."""
+    known = sorted(set(cameras))
+    for name in names:
+        if name not in known:
+            raise InputError(
+                f"there is no camera '{name}'{nearest(name, known)}; there are {', '.join(known)}",
+                kind="unknown-camera",
+            )
+
+
 class SomeCameras:
     """The views of those cameras of each recording that are named; a `Views`.
 
@@ -24,14 +35,7 @@ class SomeCameras:
     """
 
     def __init__(self, views: Views, names: Sequence[str]) -> None:
-        known = sorted({one.name for each in views.recordings for one in each.cameras})
-        for name in names:
-            if name not in known:
-                raise InputError(
-                    f"there is no camera '{name}'{nearest(name, known)}; there are "
-                    f"{', '.join(known)}",
-                    kind="unknown-camera",
-                )
+        require_known([one.name for each in views.recordings for one in each.cameras], names)
         self._views = views
         self._kept = [
             [number for number, one in enumerate(each.cameras) if one.name in names]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from selfsup_cli.engine.bilevel import Loss
 from selfsup_cli.randomness import derive
@@ -21,6 +21,18 @@ def mini_batches(batch: Mapping[str, Tensor], count: int) -> list[dict[str, Tens
         raise ValueError(f"a batch of {sorted(lengths)} cannot be cut into {count} equal parts")
     cut = {name: value.chunk(count) for name, value in batch.items()}
     return [{name: parts[i] for name, parts in cut.items()} for i in range(count)]
+
+
+class Averages:
+    """The averages that `module` keeps of what passes through it (batch norm), as they are now."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self._kept = [(b, b.clone()) for b in module.buffers() if b.is_floating_point()]
+
+    def mend(self) -> None:
+        """Take back what is no longer finite: a mini-batch that does not count leaves nothing."""
+        for now, before in self._kept:
+            now.copy_(torch.where(now.isfinite(), now, before))
 
 
 def with_masks(

@@ -67,8 +67,11 @@ class Looking:
         self.history.see(step, weights, wrong)
         if wrong is None:
             return {}
-        # Every step logs the same names; where all are alike both are the mean of all.
-        few, many = wrong < wrong.mean(), wrong > wrong.mean()
+        # Every step logs the same names; where all are alike both are the mean of all. Counts are
+        # compared, as the mean of equal shares is rounded.
+        counts = (wrong * samples.shape[1]).round()
+        mean = counts.sum() / len(counts)
+        few, many = counts < mean, counts > mean
         if not bool(many.any()):
             few = many = torch.ones_like(few)
         return {

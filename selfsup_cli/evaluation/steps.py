@@ -12,7 +12,7 @@ from torch import Tensor
 from selfsup_cli.config.weighing import Weighing
 from selfsup_cli.engine import processes
 from selfsup_cli.engine.bilevel import Weighting
-from selfsup_cli.engine.minibatches import mini_batches, with_masks
+from selfsup_cli.engine.minibatches import Averages, mini_batches, with_masks
 from selfsup_cli.engine.trainable import Batch, Update
 from selfsup_cli.randomness import generator
 
@@ -80,7 +80,10 @@ def on_mini_batches(task: Task, batch: Batch, update: Update, how: Weighing) -> 
     losses = [loss_of(first + i, piece) for i, piece in enumerate(pieces)]
     equal = how.masks == "equal"
     masked = with_masks(losses, update.seed, update.step, equal=equal, first=first)
+    averages = Averages(task.plain)
     weighting = update.weighed(masked)
+    if weighting.left_out:
+        pass
     scalars = _numbers(weighting)
     if task.looking is not None and seen:
         scalars |= task.looking.see(update.step, seen, weighting)

@@ -28,6 +28,7 @@ from selfsup_cli.models.export import (
     as_state_dict,
     name_of_input,
 )
+from selfsup_cli.models.layers import ImageNetColours
 from selfsup_cli.models.libraries import LIBRARIES
 from selfsup_cli.runs import atomic
 from selfsup_cli.runs.run import RunSummary, find_run, runs_dir
@@ -125,8 +126,18 @@ def export(
     path = out or Path(f"{subject.run}{marked}{chosen.suffixes[0]}")
     if out is None:
         check_target(path, chosen.suffixes, force)
-    about = describe(subject)
-    made = chosen.make(network, names, about, path.suffix.lower())
+    about = describe(subject, library=chosen.library is not None)
+    try:
+        made = chosen.make(network, names, about, path.suffix.lower())
+    except MachineError as error:
+        if chosen.library is None or error.kind != "parity" or not network.spec.get("signed"):
+            raise
+        raise InputError(
+            f"the last block of {subject.run} ends without its ReLU (network.final_relu), and that "
+            f"of {form}'s {network.arch} with it, which gives other features: export it as "
+            f"{', '.join(EVERY[:-1])} or {EVERY[-1]}",
+            kind="format",
+        ) from error
     digest = atomic.write_bytes(path, made.data)
     document: dict[str, Any] = {
         "schema": SCHEMA,
@@ -265,10 +276,18 @@ def _checked(network: Backbone, outputs: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(outputs)) or [EMBEDDING]
 
 
-def describe(subject: Subject) -> dict[str, Any]:
-    """What an exported file says of itself: whose weights these are, and what they eat."""
+def describe(subject: Subject, *, library: bool = False) -> dict[str, Any]:
+    """What an exported file says of itself: whose weights these are, and what they eat; of a
+    `library`'s network, which normalises no colours by itself, also where ours does."""
     network = subject.learned
     spec = network.input
+    colours: dict[str, Any] = {"values": "RGB in [-1, 1]: (uint8 / 255 - mean) / std"}
+    if library and network.colours is not None:
+        colours = {
+            "values": "RGB: (uint8 / 255 - mean) / std",
+            "mean": ImageNetColours.MEAN,
+            "std": ImageNetColours.STD,
+        }
     return {
         "from": {"run": subject.run, "weights_sha256": subject.weights},
         "network": network.spec,
@@ -277,8 +296,8 @@ def describe(subject: Subject) -> dict[str, Any]:
             "name": name_of_input(network),
             "shape": ["batch", *spec.shape],
             "type": "float32",
-            "values": "RGB in [-1, 1]: (uint8 / 255 - mean) / std",
             **asdict(spec),
+            **colours,
         },
         "versions": {"selfsup": __version__, "torch": torch.__version__},
     }
@@ -297,6 +316,11 @@ def source_lines(subject: Subject) -> list[str]:
 
 def _told(subject: Subject, made: Form, document: Mapping[str, Any], path: Path) -> str:
     lines = source_lines(subject)
+    eaten = document["input"]
+    if tuple(eaten["mean"]) != subject.learned.input.mean:
+        lines.append(
+            f"colours   (uint8 / 255 - {eaten['mean']}) / {eaten['std']} instead of [-1, 1]"
+        )
     if code := document.get("loads_into"):
         lines.append(f"loads     into {code}, strict=True")
     for name, one in made.outputs.items():

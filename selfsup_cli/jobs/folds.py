@@ -15,6 +15,7 @@ from selfsup_cli.engine.devices import Hardware, loader_workers
 from selfsup_cli.engine.fit import Fit
 from selfsup_cli.engine.progress import Progress
 from selfsup_cli.engine.signals import StopFlag
+from selfsup_cli.errors import InputError
 from selfsup_cli.evaluation.clip_task import Answers
 from selfsup_cli.evaluation.suspects import confident_learning
 from selfsup_cli.evaluation.tasks import create
@@ -58,9 +59,24 @@ def judged(
     return confident_learning(probabilities, given)
 
 
-def require_peer() -> None:
-    """Raise MachineError where cleanlab is not installed: before hours of training."""
+def check(preset: Classifying, source: ImageSource) -> None:
+    """Before hours of training: raise MachineError where cleanlab is not installed, InputError
+    where the images have attributes or are too few to leave a part of them out."""
     confident_learning(np.full((2, 2), 0.5), np.arange(2))
+    if source.attributes is not None:
+        raise InputError(
+            f"suspects.folds: images of {source.name} do not have one class each; leave out "
+            "--suspect-folds",
+            kind="labels",
+        )
+    parts, batch = preset.suspects.folds, preset.train.batch_size
+    others = len(source) - -(-len(source) // parts)
+    if others < batch:
+        raise InputError(
+            f"suspects.folds: without one of {parts} parts, {others} training images do not fill "
+            f"one batch of {batch}; use more --suspect-folds, or --batch-size {max(others, 1)}",
+            kind="batch-size",
+        )
 
 
 def _parts(source: ImageSource, given: np.ndarray, folds: int, seed: int) -> list[np.ndarray]:

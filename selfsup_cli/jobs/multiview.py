@@ -59,7 +59,7 @@ def open_views(
     *,
     least_cameras: int = 2,
 ) -> Views:
-    """Open the views that `data` names: of the `subjects`, or of those that it names, or of all.
+    """Open the views that `data` names: of the `subjects`, or of those that it asks for, or of all.
 
     Each recording needs as many cameras as `least_cameras`. They are prepared once, into the cache
     folder. Raises InputError for what the user has to mend, and MachineError where the cache cannot
@@ -78,7 +78,7 @@ def open_views(
             f"views: {', '.join(datasets('view'))}, or a folder of your own",
             kind="other-medium",
         )
-    named = tuple(subjects or (*data.train_subjects, *data.test_subjects))
+    named = tuple(subjects or _wanted(data))
     told = progress.counting("preparing views")
     views: Views
     if data.source == FIGURES:
@@ -98,6 +98,19 @@ def open_views(
             data, subjects=named or None, told=told, least_cameras=least_cameras
         )
     return SomeCameras(views, data.cameras) if data.cameras else views
+
+
+def _wanted(data: MultiviewData) -> tuple[str, ...]:
+    """The subjects that are learned from and held out, as far as their names say; () is all.
+
+    Where only those to learn from are named, the dataset's own are held out; where only those held
+    out are named, or the dataset has none of its own, the rest is learned from or held out.
+    """
+    own = _TESTED.get(data.source or "", ())
+    held_out = data.test_subjects or [one for one in own if one not in data.train_subjects]
+    if not data.train_subjects or not held_out:
+        return ()
+    return (*data.train_subjects, *held_out)
 
 
 def name_of(data: MultiviewData) -> str:
@@ -121,7 +134,9 @@ def divide(views: Views, data: MultiviewData) -> Division:
     if len(known) == 1 and not data.test_subjects:
         return _by_time(views, data)
     test, rule = _held_out(known, data)
-    train = data.train_subjects or [one for one in known if one not in test]
+    free = [one for one in known if one not in test]
+    # What a dataset tests on is not learned from unasked.
+    train = data.train_subjects or [one for one in free if one not in _tested(known, data)] or free
     if not train or not test:
         raise InputError(
             f"all subjects of {name_of(data)} ({', '.join(known)}) are "
@@ -144,16 +159,20 @@ def _held_out(known: Sequence[str], data: MultiviewData) -> tuple[list[str], str
     """The subjects that are held out, and by whose rule."""
     if data.test_subjects:
         return list(data.test_subjects), f"subjects {', '.join(data.test_subjects)} held out"
-    own = [one for one in known if one in _TESTED.get(data.source or "", ())]
-    if data.source == _OFFICIAL:
-        own = [one for one in known if one.startswith("TS")]
-    own = [one for one in own if one not in data.train_subjects]
+    own = [one for one in _tested(known, data) if one not in data.train_subjects]
     if own:
         return own, f"official, subjects {', '.join(own)} held out"
     free = [one for one in known if one not in data.train_subjects]
     count = len(free) if data.train_subjects else math.ceil(data.test_share * len(free))
     chosen = free[len(free) - min(count, len(known) - 1) :]
     return chosen, f"the last subjects by name held out: {', '.join(chosen)}"
+
+
+def _tested(known: Sequence[str], data: MultiviewData) -> list[str]:
+    """The subjects that the dataset tests on by itself."""
+    if data.source == _OFFICIAL:
+        return [one for one in known if one.startswith("TS")]
+    return [one for one in known if one in _TESTED.get(data.source or "", ())]
 
 
 def _by_time(views: Views, data: MultiviewData) -> Division:
@@ -256,9 +275,44 @@ def data_for(data: ViewSource, compared: Compared) -> MultiviewData:
         told = {
             name: getattr(data, name) for name in ("cameras", "train_subjects", "test_subjects")
         }
-        return own.model_copy(update={name: value for name, value in told.items() if value})
+        changed = own.model_copy(update={name: value for name, value in told.items() if value})
+        both = sorted(set(changed.train_subjects) & set(changed.test_subjects))
+        if both:
+            raise InputError(
+                f"{', '.join(both)} cannot be held out and learned from at once (run "
+                f"{compared.run}: {', '.join(own.train_subjects) or 'all others'} learned from, "
+                f"{', '.join(own.test_subjects) or 'those of the dataset'} held out)",
+                kind="subjects",
+            )
+        return changed
     given = data.model_dump(mode="json")
     return MultiviewData.model_validate_json(json.dumps({**given, "side": own.side}))
+
+
+def require_unseen(
+    compared: Compared, views: Views, division: Division, data: MultiviewData
+) -> None:
+    """Raise InputError where subjects that are held out are of those that the network has learned
+    from; `views` were opened for `data`."""
+    own = compared.preset.data
+    if division.by_time or (own.source, own.root) != (data.source, data.root):
+        return
+    known = list(dict.fromkeys(one.subject for one in views.recordings))
+    learned = own.train_subjects
+    if not learned:
+        # Which of a folder's own subjects are the last by name, only all of them say.
+        if not (own.test_subjects or _tested(known, own)) and _wanted(data):
+            return
+        held_out, _ = _held_out(known, own)
+        learned = [one for one in known if one not in (*held_out, *_tested(known, own))]
+    test = dict.fromkeys(views.recordings[one.recording].subject for one in division.test)
+    both = [name for name in test if name in learned]
+    if both and len(known) > 1:
+        raise InputError(
+            f"{', '.join(both)} cannot be judged as unseen: {compared.run} has learned from "
+            f"{', '.join(learned)}; name others with --test-subjects",
+            kind="subjects",
+        )
 
 
 def background_for(asked: str, compared: Compared) -> str:

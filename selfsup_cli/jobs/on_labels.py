@@ -16,7 +16,7 @@ from selfsup_cli.jobs.common import Part
 from selfsup_cli.jobs.images import Images
 from selfsup_cli.jobs.suspected import Left
 from selfsup_cli.models.classifier import Classifier
-from selfsup_cli.runs.report import Measurement, Picture
+from selfsup_cli.runs.report import Finding, Measurement, Picture
 from selfsup_cli.runs.run import Run
 from selfsup_cli.visualization import weights
 
@@ -56,12 +56,15 @@ def leave(run: Run, task: Task, train: Part, rows: list[Measurement], seen: Seen
     if isinstance(seen.trained, Answers):
         more, said = fitted.rows_of(seen.trained, rows[0], noisy)
         found = (more, [], [*found[2], *said])
-    if looking is None:
-        return found
     numbers, pictures, findings = found
+    preset = task.preset
+    if looking is None:
+        if isinstance(preset, Classifying) and preset.suspects.on:
+            text = "which labels are suspicious is told of images that have one class each"
+            findings = [*findings, Finding(text=text, verdict="note")]
+        return numbers, pictures, findings
     if len(looking.history):
         pictures = [*pictures, _weights(run, looking, train.source.name, seen.per_epoch)]
-    preset = task.preset
     if isinstance(preset, Classifying) and preset.suspects.on and isinstance(train, Images):
         left = suspected.leave(
             run, train, looking.suspicion, preset.suspects, noisy, rows[0], seen.confident

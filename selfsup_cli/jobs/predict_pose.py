@@ -18,7 +18,7 @@ from torch import Tensor
 from selfsup_cli.config.joints import JOINTS
 from selfsup_cli.data import video
 from selfsup_cli.data.images import ImageSource
-from selfsup_cli.data.listing import SUFFIXES
+from selfsup_cli.data.listing import IMAGE_SUFFIXES, SUFFIXES
 from selfsup_cli.data.multiview import Camera
 from selfsup_cli.data.multiview_raw import RawRecording, RawView, RecordingMaker
 from selfsup_cli.data.pictures import ImagePictures, VideoPictures
@@ -174,6 +174,7 @@ def _sources(
 ) -> Iterator[tuple[str, VideoPictures | ImagePictures | ImageSource]]:
     """What there is to look at, and its name: pictures of one camera, or images by themselves."""
     videos = [file] if file.suffix.lower() in SUFFIXES and file.is_file() else []
+    inside: list[Path] = []
     if file.is_dir():
         inside = sorted(one for one in file.rglob("*") if one.is_file())
         videos = [one for one in inside if one.suffix.lower() in SUFFIXES]
@@ -191,6 +192,9 @@ def _sources(
             bad.append(LeftOut(name, error.reason))
             log.warning("cannot read %s: %s", name, error.reason)
     if videos:
+        beside = sum(one.suffix.lower() in IMAGE_SUFFIXES for one in inside)
+        if beside:
+            log.warning("%d images beside the videos of %s are not looked at", beside, file)
         return
     source = opened(str(file), 0, progress)
     bad += [LeftOut(one.id, one.reason) for one in source.left_out]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,9 @@ from selfsup_cli.jobs import common, repeats, shortcuts
 from selfsup_cli.jobs.common import AnyPart, Outcome
 from selfsup_cli.jobs.pretraining import Checks, Work, work_of
 from selfsup_cli.jobs.rehearse import rehearse
+from selfsup_cli.jobs.training_curves import training_curves
 from selfsup_cli.runs import report as reports
-from selfsup_cli.runs.report import Curve, Picture, Report
+from selfsup_cli.runs.report import Picture, Report
 from selfsup_cli.runs.run import Run, new_name, runs_dir
 from selfsup_cli.visualization import curves
 
@@ -221,55 +222,3 @@ def _conclude(
     run.write_report(report)
     run.finish(step=fitted.step)
     return Outcome(run.path, report)
-
-
-def training_curves(
-    rows: list[dict[str, Any]], chances: Mapping[str, float] | None = None
-) -> list[Curve]:
-    """Every number of `metrics.jsonl` over the epochs, at most 500 points each, with its chance."""
-    series: dict[str, list[tuple[float, float]]] = {}
-    for row in rows:
-        for name, value in row.items():
-            if name not in ("step", "epoch") and isinstance(value, int | float):
-                series.setdefault(name, []).append((float(row["epoch"]), float(value)))
-    return [
-        Curve(
-            name=name,
-            x_label="epoch",
-            y_label=_panel(name),
-            points=points[:: len(points) // 500 + 1],
-            chance=(chances or {}).get(name),
-        )
-        for name, points in series.items()
-    ]
-
-
-def _panel(name: str) -> str:
-    """Under which heading a number of `metrics.jsonl` is drawn."""
-    for start, panel in (
-        ("loss", "training loss"),
-        ("acc_", "training accuracy"),
-        ("lr", "learning rate"),
-        ("test_accuracy", "accuracy (quick)"),
-        ("train_accuracy", "accuracy (quick)"),
-        ("omega_negative", "share of weights below zero"),
-        ("omega_", "weight of mini-batches"),
-        ("autoencoder_error", "error of the autoencoder"),
-        ("heldout_autoencoder_error", "error of the autoencoder"),
-        ("heldout_motion", "held-out accuracy, kind"),
-        ("heldout_speed", "held-out accuracy, speed"),
-        ("heldout_transformation", "held-out accuracy"),
-        ("heldout_border_error", "held-out error of the inpainter"),
-        ("heldout_autoencode_error", "held-out error of the inpainter"),
-        ("border_error", "error of the inpainter"),
-        ("autoencode_error", "error of the inpainter"),
-        ("knn_", "k-NN accuracy"),
-        ("heldout_discriminator", "held-out accuracy of the discriminator"),
-        ("heldout_gradient", "gradient at samples"),
-        ("gradient_at", "gradient at samples"),
-        ("heldout_noise", "noise"),
-        ("noise_rms", "noise"),
-    ):
-        if name.startswith(start):
-            return panel
-    return name.replace("_", " ")

@@ -32,6 +32,7 @@ from selfsup_cli.jobs.multiview import (
     find_comparing,
     name_of,
     open_views,
+    require_unseen,
 )
 from selfsup_cli.jobs.multiview_monitoring import CERTAIN
 from selfsup_cli.randomness import generator
@@ -111,6 +112,7 @@ def probe_sync(
     with signals.catching() as stop, Progress(quiet=quiet) as progress:
         views = open_views(data, preset.machine, progress)
         division = divide(views, data)
+        require_unseen(compared, views, division, data)
         groups = groups_of(views, division, preset.probe.seen)
         if dry_run:
             return _rehearse(preset, compared, groups)

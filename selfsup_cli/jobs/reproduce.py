@@ -373,7 +373,8 @@ def _drawn(run: Run, lines: list[Curve]) -> list[Picture]:
     from selfsup_cli.visualization import curves
 
     curves.draw(run.picture("curves.png"), lines)
-    return [Picture(file="pictures/curves.png", caption="Each row over the course of training.")]
+    over = " and ".join(dict.fromkeys(line.x_label for line in lines))
+    return [Picture(file="pictures/curves.png", caption=f"The rows over: {over}.")]
 
 
 def _pictures(run: Run, laid: Plan, states: dict[str, State]) -> list[Picture]:

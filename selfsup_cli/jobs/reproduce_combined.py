@@ -91,6 +91,22 @@ def lines(plan: Plan, states: Mapping[str, State]) -> list[Curve]:
     return drawn
 
 
+def over_rows(experiment: Experiment, numbers: Numbers) -> list[Curve]:
+    """For every column the lines that its rows give points to, as far as there are numbers."""
+    drawn = []
+    for column in experiment.columns:
+        lines: dict[str, list[tuple[float, float]]] = {}
+        for row in experiment.rows:
+            number = numbers.get((row.key, column.key))
+            if row.line is not None and row.at is not None and number is not None:
+                lines.setdefault(row.line, []).append((row.at, number.value))
+        drawn += [
+            Curve(name=name, x_label=experiment.axis, y_label=column.head, points=sorted(points))
+            for name, points in lines.items()
+        ]
+    return drawn
+
+
 def _reports(
     plan: Plan, column: Column, states: Mapping[str, State]
 ) -> Iterator[tuple[Row, Report]]:

@@ -4,7 +4,8 @@ Nothing but intervals decides. One number is better than another if their 95 % i
 overlap; it is at chance if its interval holds chance and reaches no farther than a stated distance
 from it, and no better than another if its interval reaches no farther above that, so that a wide
 interval shows nothing. A change gains more in one place than in another if what it gains differs by
-more than the intervals of all four numbers leave open, taken as independent. That nothing is shown never counts as a result.
+more than the intervals of all four numbers leave open, taken as independent. That nothing is shown
+never counts as a result.
 """
 
 from __future__ import annotations
@@ -15,14 +16,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from selfsup_cli.config.experiment import (
-    Chance,
-    Experiment,
-    Finding,
-    GainsMore,
-    NoBetter,
-    Rule,
-)
+from selfsup_cli.config.experiment import Experiment, Finding
+from selfsup_cli.config.experiment_rules import Chance, GainsMore, NoBetter, Rule
 from selfsup_cli.runs import report as reports
 from selfsup_cli.runs.report import Measurement, Verdict, separated
 from selfsup_cli.runs.tables import interval, value

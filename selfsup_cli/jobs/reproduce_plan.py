@@ -133,7 +133,8 @@ class Stage:
         first, *others = starting_options(self.job)
         starts: Settings = {first.path: list(self.needs) if first.is_list else self.needs[0]}
         if others and not first.is_list and self.needs[1:]:
-            starts[others[0].path] = list(self.needs[1:])
+            second = list(self.needs[1:])
+            starts[others[0].path] = second if others[0].is_list else second[0]
         return {**starts, **self.settings}
 
     def _nulls(self) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from selfsup_cli.config.experiment import Column, Experiment, Measured, Row
 from selfsup_cli.errors import InputError
-from selfsup_cli.jobs.reproduce_combined import end, lines, read_off, spread
+from selfsup_cli.jobs.reproduce_combined import end, lines, over_rows, read_off, spread
 from selfsup_cli.jobs.reproduce_plan import Plan
 from selfsup_cli.jobs.reproduce_stages import Failure, State
 from selfsup_cli.runs import published
@@ -70,7 +70,8 @@ def gather(plan: Plan, states: Mapping[str, State], failures: Mapping[str, Failu
         rows=[*rows, *_of_others(experiment)],
         differs=plan.differs,
     )
-    return Gathered(numbers, thesis, table, lines(plan, states))
+    curves = [*lines(plan, states), *over_rows(experiment, numbers)]
+    return Gathered(numbers, thesis, table, curves)
 
 
 def thesis_numbers(experiment: Experiment) -> dict[tuple[str, str], published.Row]:

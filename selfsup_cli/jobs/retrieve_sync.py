@@ -37,6 +37,7 @@ from selfsup_cli.jobs.multiview import (
     find_comparing,
     name_of,
     open_views,
+    require_unseen,
 )
 from selfsup_cli.jobs.probe_sync import describe_views
 from selfsup_cli.randomness import generator
@@ -89,6 +90,7 @@ def retrieve_sync(
     with signals.catching() as stop, Progress(quiet=quiet) as progress:
         views = open_views(data, preset.machine, progress)
         division = divide(views, data)
+        require_unseen(compared, views, division, data)
         queries = chosen_queries(views, division.test, preset.search)
         if dry_run:
             return _rehearse(preset, compared, views, queries)

@@ -65,6 +65,12 @@ def leave(
     if confident is not None:
         scores["confident"] = confident
     seen = np.isfinite(np.stack(list(scores.values()))).all(0)
+    if len(set(noisy.wrong[seen].tolist())) < 2:
+        note = (
+            f"how well wrong labels are told from right ones is not known: the {int(seen.sum())} "
+            "training images that came up are not of both kinds"
+        )
+        return [], pictures, [Finding(text=note, verdict="note")]
     for name, own in scores.items():
         rows += _told(name, own[seen], noisy.wrong[seen], settings, test)
     chosen = next(r for r in rows if r.protocol["ranking"] == _SAID[settings.ranking])

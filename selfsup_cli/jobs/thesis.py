@@ -78,8 +78,7 @@ def _learned_from(trained: Mapping[str, Any]) -> list[str]:
     return [str(kind) for kind in trained.get("kinds", [])]
 
 
-# What table 6.1 changes of its last row: a fact of the pretraining, its value there, and what the row
-# of another value is called.
+# What table 6.1 changes of its last row, likewise.
 _OF_VIEWS: tuple[tuple[str, Any, Mapping[Any, str]], ...] = (
     ("fusion", "mult", {name: f"fusion {name}" for name in ("add", "diff", "concat")}),
     ("views", "multi", {"single": "single-view SSL"}),

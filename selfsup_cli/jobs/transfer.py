@@ -231,9 +231,9 @@ def _material(
             train = Videos(train.source.subset(chosen), train.left_out)
     if not isinstance(preset, Classifying):
         return train, test
-    if preset.suspects.folds:
-        folds.require_peer()
     assert isinstance(train, Images)  # noqa: S101 (it is about images)
+    if preset.suspects.folds:
+        folds.check(preset, train.source)
     assert isinstance(test, Images)  # noqa: S101
     both = train, test
     return processes.first_rank_decides(

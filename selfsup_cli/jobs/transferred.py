@@ -28,9 +28,9 @@ from selfsup_cli.evaluation.segment_scores import Segmentations
 from selfsup_cli.evaluation.task import Task
 from selfsup_cli.jobs import findings, posed, transferred_masks, transferred_poses
 from selfsup_cli.jobs.common import Part
-from selfsup_cli.jobs.pretrain import training_curves
 from selfsup_cli.jobs.starting import Start
 from selfsup_cli.jobs.thesis import beside, beside_pose
+from selfsup_cli.jobs.training_curves import training_curves
 from selfsup_cli.jobs.transferred_boxes import draw_boxes, write_boxes
 from selfsup_cli.models import save_backbone
 from selfsup_cli.models.classifier import Classifier

@@ -81,7 +81,11 @@ def unpadded(backbone: Backbone, crop: int = 227, resize: int | None = None) -> 
     InputError for another network.
     """
     if backbone.arch not in PADDED:
-        raise InputError(f"{backbone.arch} has only its own padding", kind="network")
+        raise InputError(
+            f"{backbone.arch} has only its own padding and cannot do without it, as views.unpadded "
+            "asks: use --set views.unpadded=null",
+            kind="network",
+        )
     size = {"padding": "valid", "crop": crop, "resize": (resize or crop, resize or crop)}
     other = construct(Spec.model_validate({**backbone.spec, **size})).allocate()
     state = backbone.state_dict()

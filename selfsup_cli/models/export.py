@@ -72,9 +72,10 @@ class Form:
 def as_state_dict(backbone: Backbone, library: str, *, pickled: bool = False) -> Form:
     """The state dict that the library's own network loads with `strict=True`.
 
-    Safetensors, or with `pickled` what `torch.save` writes. The backbone must be in evaluation
-    mode; ValueError for a network that the library does not have, MachineError if it computes
-    something else with these weights.
+    Safetensors, or with `pickled` what `torch.save` writes. One whose `colours` are normalised is
+    given to the library's as it is, to be shown images that are normalised already. The backbone
+    must be in evaluation mode; ValueError for a network that the library does not have,
+    MachineError if it computes something else with these weights.
     """
     other = LIBRARIES[library]
     if not other.has(backbone.arch):
@@ -96,7 +97,8 @@ def as_state_dict(backbone: Backbone, library: str, *, pickled: bool = False) ->
     network.load_state_dict(loaded, strict=True, assign=True)
     network.eval()
     reader = f"{library} {_version(library)}"
-    found = _compare(backbone, [FORWARD], lambda x: {FORWARD: network(x)}, reader)
+    colours = backbone.colours or nn.Identity()
+    found = _compare(backbone, [FORWARD], lambda x: {FORWARD: network(colours(x))}, reader)
     return Form(data, reader, found)
 
 
@@ -121,6 +123,8 @@ class _Taps(nn.Module):
             if FORWARD in self.outputs:
                 found[FORWARD] = network(x)
         else:
+            if network.input.kind == "image":
+                x = network.arrange(x)
             for name in network.layers:
                 if layers <= found.keys():
                     break
@@ -140,7 +144,7 @@ class _ClipTaps(_Taps):
 
 class _ImageTaps(_Taps):
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        return self.found(self.network.arrange(images))
+        return self.found(images)
 
 
 def as_program(backbone: Backbone, outputs: Sequence[str], about: Mapping[str, Any]) -> Form:

@@ -9,6 +9,7 @@ from selfsup_cli.runs import (
     published_artifacts,
     published_gan,
     published_images,
+    published_labels,
     published_views,
 )
 from selfsup_cli.runs.published_row import OURS, RANDOM, Fact, Row
@@ -225,6 +226,7 @@ ROWS: tuple[Row, ...] = (
     *_still(),
     *published_views.rows(),
     *published_gan.rows(),
+    *published_labels.rows(),
 )
 
 

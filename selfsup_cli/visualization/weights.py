@@ -15,6 +15,7 @@ from selfsup_cli.runs import atomic
 from selfsup_cli.visualization.curves import COLOURS, GREY, INK, RULE
 
 _BINS = 40
+_ROUNDED = 1e-6
 
 
 def over_time(
@@ -28,10 +29,11 @@ def over_time(
     """
     groups: list[tuple[str, str, np.ndarray]] = []
     if wrong.size and np.isfinite(wrong).all():
-        middle = wrong.mean(1, keepdims=True)
+        # Of equal shares the mean is rounded, and none of them is to be off it.
+        middle = wrong.mean(1, keepdims=True, dtype=np.float64)
         groups = [
-            ("fewer wrong labels", COLOURS[0], wrong < middle),
-            ("more wrong labels", COLOURS[1], wrong > middle),
+            ("fewer wrong labels", COLOURS[0], wrong < middle - _ROUNDED),
+            ("more wrong labels", COLOURS[1], wrong > middle + _ROUNDED),
         ]
     if not any(chosen.any() for *_, chosen in groups):
         groups = [("all mini-batches", COLOURS[0], np.ones(weights.shape, bool))]

@@ -357,7 +357,10 @@ def job_command(job: str, preset: Path) -> list[str]:
 def command_of(job: str) -> tuple[str, ...]:
     """The words of the command that does a job; one command may do two."""
     both = {images: videos for videos, images in PAIRS.items()}
-    return tuple(both.get(job, job).split("/"))
+    name = both.get(job, job)
+    words = tuple(name.split("/"))
+    # `probe-tiles` is a command, and `probe-sync` one of the group `probe`.
+    return words if any(node.path == words for node in NODES) else tuple(name.split("-"))
 
 
 def wrong(data: Any) -> bool:

@@ -406,9 +406,9 @@ def test_bash_at_a_terminal(place: Path) -> None:
         "selfsup probe --from a@": "selfsup probe --from a\\@b ",
         "selfsup probe --from=fi": "selfsup probe --from=first ",
         "selfsup probe --set probe.ep": "selfsup probe --set probe.epochs=",
-        "selfsup probe --data cl": "selfsup probe --data clips/",
+        "selfsup probe --data cli": "selfsup probe --data clips/",
         "selfsup probe --data ev": "selfsup probe --data ev\\$\\(touch\\ pwned\\).csv ",
-        "selfsup probe --layer conv1,fc1,st": "selfsup probe --layer conv1,fc1,stem ",
+        "selfsup probe --layer conv1,fc1,ste": "selfsup probe --layer conv1,fc1,stem ",
     }
     told = interactively(
         [needed("bash"), "--norc", "--noprofile", "-i"], INTERACTIVE_BASH, list(expected), place

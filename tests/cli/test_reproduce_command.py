@@ -284,24 +284,27 @@ def test_every_printed_command_is_one_that_is_understood(
     selfsup: Callable[..., Any], jobs: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each line, typed, asks the job for just the preset that the experiment means."""
-    transfer = ModuleType("selfsup_cli.jobs.transfer")
-    transfer.transfer = jobs.job("transfer")  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, transfer.__name__, transfer)
+    for name, function in (("transfer", "transfer"), ("score", "score"), ("sample_gan", "dfgan")):
+        module = ModuleType(f"selfsup_cli.jobs.{name}")
+        setattr(module, function, jobs.job(name))
+        monkeypatch.setitem(sys.modules, module.__name__, module)
     seen = set()
     scales: tuple[ScaleName, ...] = ("smoke", "paper")
     for name, scale in product(experiment_files.names({}), scales):
         for stage in plan(experiment_files.load(name), scale).stages.values():
-            # Rows differ in how they are pretrained, and are typed alike in all else.
-            kind = (name, scale, stage.run if stage.stage == "pretrain" else stage.stage)
+            # Of those with the same options one is typed.
+            words = stage.arguments()
+            options = {one.partition("=")[0] for one in words if one[0] == "-" or "=" in one}
+            kind = (stage.job, frozenset(options))
             if kind in seen:
                 continue
             seen.add(kind)
             jobs.calls.clear()
-            told = selfsup(*stage.arguments())
+            told = selfsup(*words)
             assert told.status == 0, (stage.command(), told.err)
             ((_, resolved, more),) = jobs.calls
             assert resolved.preset == stage.resolved.preset, stage.command()
-            if stage.is_picture:
+            if stage.is_picture or stage.is_sample:
                 assert more["out"] in (stage.path, [stage.path])
             else:
                 assert more["run"] == stage.run

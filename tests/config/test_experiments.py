@@ -58,10 +58,14 @@ def problems(tmp_path: Path, text: str) -> list[str]:
 def test_the_built_in_experiments() -> None:
     names = ["figure-3.6", "figure-3.7", "figure-3.8", "figure-3.9"]
     names += ["figure-4.1", "figure-4.6", "figure-4.7", "figure-5.4", "figure-5.5"]
+    names += [f"figure-6.{k}" for k in range(3, 7)]
     names += ["figure-7.1", "figure-7.3", "figure-7.6", "figure-7.7", "figure-7.8", "still-videos"]
+    names = [*names[:-1], *(f"figure-8.{k}" for k in range(2, 6)), names[-1]]
     names += [f"table-3.{k}" for k in range(1, 6)]
     names += [f"table-4.{k}" for k in range(1, 8)]
-    names += ["table-5.1", "table-5.2", "table-5.3", "table-5.4", "table-7.1", "table-7.3"]
+    names += ["table-5.1", "table-5.2", "table-5.3", "table-5.4"]
+    names += ["table-6.1", "table-6.2", "table-7.1", "table-7.3"]
+    names += [f"table-8.{k}" for k in range(1, 5)]
     assert experiment_files.names({}) == names
     for name in names:
         found = experiment_files.load(name)

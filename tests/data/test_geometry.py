@@ -81,6 +81,13 @@ def test_two_cameras_tell_where_a_point_is() -> None:
     assert np.isnan(found[1]).all()
 
 
+def test_parallel_rays_meet_nowhere() -> None:
+    lens = np.array([[1000.0, 0, 500], [0, 1000, 500], [0, 0, 1]])
+    camera = Camera("a", 1000, 1000, lens, np.eye(3), np.zeros(3))
+    seen = np.full((2, 1, 2), 500.0)
+    assert np.isnan(geometry.triangulate(seen, [camera, camera])).all()
+
+
 numbers = st.floats(-3000, 3000, allow_nan=False)
 
 

@@ -362,6 +362,28 @@ def test_one_camera_only(recording: Path) -> None:
             MultiviewData(source=str(recording), side=32, cameras=["cam1"]), recording.parent
         )
     assert len(opened(recording, least_cameras=1).recordings[0].cameras) == 2
+    with pytest.raises(InputError, match=r"no camera 'cam3'.*there are cam1, cam2"):
+        open_recordings(
+            MultiviewData(source=str(recording), side=32, cameras=["cam1", "cam3"]),
+            recording.parent,
+        )
+
+
+def test_a_recording_of_which_too_few_cameras_can_be_read_is_left_out(
+    recording: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def damage(*places: str) -> None:
+        for place in places:
+            Image.new("RGB", (9, 9)).save(recording / "ann" / place / "000002.png")
+
+    for camera in ("cam1", "cam2"):
+        images(recording / "ann" / "walk 2" / camera)
+    damage("walk 2/cam2")
+    assert [one.id for one in opened(recording).recordings] == ["ann/walk 1"]
+    assert "ann/walk 2 is left out: only cam1 can be read" in caplog.text
+    damage("walk 1/cam2")
+    with pytest.raises(InputError, match=r"2 of 4 cameras .* cannot be read.*--max-bad"):
+        opened(recording)
 
 
 def test_images_that_not_every_camera_has(recording: Path) -> None:
@@ -384,7 +406,7 @@ def test_cameras_cut_short_or_of_other_rates(tmp_path: Path, data_dir: Path) -> 
         opened(folder)
     images(folder / "cam3")
     (folder / "cam2.avi").unlink()
-    with pytest.raises(InputError, match=r"cam3 has 6 frames .* cut short"):
+    with pytest.raises(InputError, match=r"cam3 has 6 frames .*cut short.*cameras=\[cam1\]"):
         opened(folder)
 
 

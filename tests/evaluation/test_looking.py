@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -64,3 +65,19 @@ def test_the_last_layer_is_watched_in_training_alone() -> None:
     other.remember(looking.memory())
     assert np.array_equal(other.suspicion.scores("both"), direct.scores("both"))
     assert len(other.history) == 1
+
+
+def test_mini_batches_with_as_many_wrong_labels_are_not_told_apart() -> None:
+    # Of seven shares of 1/3 the mean in float32 is another number than 1/3.
+    wrong = np.arange(24) % 3 == 0
+    looking = Looking(24, wrong)
+    looking.attend(last := nn.Linear(5, 3))
+    seen = []
+    for part in range(8):
+        own = torch.arange(3 * part, 3 * part + 3)
+        logits = last(torch.ones(3, 5))
+        seen.append((own, looking.fed(), logits.detach(), torch.zeros(3, dtype=torch.int64)))
+    weights = torch.arange(7).double() / 21
+    told = looking.see(0, seen, Weighting(weights, torch.zeros(7), torch.zeros(8)))
+    mean = pytest.approx(1 / 7)
+    assert told == {"omega_fewer_wrong": mean, "omega_more_wrong": mean}

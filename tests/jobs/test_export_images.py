@@ -119,6 +119,34 @@ def test_timm_loads_it_strictly(arch: str, tmp_path: Path) -> None:
         close(plain.eval()(x), network(x))
 
 
+@pytest.mark.parametrize(
+    ("arch", "library"), [("resnet18", "torchvision"), ("timm/test_resnet", "timm")]
+)
+def test_what_multiview_pretrains_is_exported_or_refused(
+    arch: str, library: str, tmp_path: Path
+) -> None:
+    x = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(3)) * 2 - 1
+    signed = build(arch, crop=32, signed=True, colours="imagenet", seed=0).eval()
+    weights = saved(signed, tmp_path / "signed.safetensors")
+    export("program", weights, out=tmp_path / "p.pt2", outputs=["forward", "layer1"])
+    found = torch.export.load(tmp_path / "p.pt2").module()(x)
+    with torch.no_grad():
+        close(found["forward"], signed(x))
+        close(found["layer1"], signed.features(x, ["layer1"])["layer1"])
+    with pytest.raises(InputError, match=r"ends without its ReLU.*export it as safetensors"):
+        export(library, weights, out=tmp_path / "other.safetensors")
+    rectified = build(arch, crop=32, colours="imagenet", seed=0).eval()
+    weights = saved(rectified, tmp_path / "rectified.safetensors")
+    outcome = export(library, weights, out=tmp_path / "other.safetensors")
+    assert "instead of [-1, 1]" in outcome.text
+    mean, std = (torch.tensor(outcome.data["input"][name]) for name in ("mean", "std"))
+    plain = LIBRARIES[library].make(rectified)
+    plain.load_state_dict(load_file(tmp_path / "other.safetensors"), strict=True, assign=True)
+    seen = ((x + 1) / 2 - mean.view(3, 1, 1)) / std.view(3, 1, 1)
+    with torch.no_grad():
+        close(plain.eval()(seen), rectified(x))
+
+
 def test_a_library_that_lacks_the_network_is_refused(tmp_path: Path) -> None:
     weights = saved(lived("alexnet"), tmp_path / "w.safetensors")
     for library, said in (("torchvision", "only r3d_18"), ("timm", "called timm/NAME")):

@@ -244,6 +244,21 @@ def test_every_option_of_a_step_changes_it(arrays: Path, caplog: pytest.LogCaptu
     )
 
 
+def test_a_mini_batch_that_is_not_finite_leaves_nothing_in_batch_norm(
+    arrays: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    augmented, seen = Classify.augmented, []
+
+    def broken(self: Classify, images: torch.Tensor, g: torch.Generator) -> torch.Tensor:
+        seen.append(1)
+        return augmented(self, images, g) * (float("inf") if len(seen) == 3 else 1)
+
+    monkeypatch.setattr(Classify, "augmented", broken)
+    found = stepped(arrays)
+    assert "mini-batch 3 of 4 is not finite" in caplog.text
+    assert all(bool(one.isfinite().all()) for one in found.values())
+
+
 @pytest.mark.usefixtures("undrawn")
 def test_suspects_beside_confident_learning(arrays: Path) -> None:
     run = trained(arrays, "folds", "suspects.folds=2", "suspects.ranking=loss", "train.epochs=1")
@@ -252,6 +267,18 @@ def test_suspects_beside_confident_learning(arrays: Path) -> None:
     rows = {row.name: row for row in report.measurements}
     assert 40 < rows["AUROC, confident"].n <= 48  # those that came up in one epoch
     assert sorted(path.name for path in (run.path / "folds").iterdir()) == ["1.npy", "2.npy"]
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_training_that_saw_no_wrong_label_ends_and_says_so(arrays: Path) -> None:
+    how = ("train.max_steps=1", "weighing.count=2", "train.batch_size=2", "data.noise.seed=1")
+    run = trained(arrays, "short", *how, noise=0.05)
+    report = run.report()
+    assert report is not None
+    assert not any(row.name.startswith("AUROC") for row in report.measurements)
+    said = "the 2 training images that came up are not of both kinds"
+    assert any(said in one.text for one in report.findings)
+    assert len(rows_of(run.path / "suspects.csv")) == 2
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -288,7 +315,7 @@ def test_a_step_is_that_of_the_optimiser_on_mini_batches(
     ("transfer/classify", "base", (
         "data.source=facelike", "data.facelike.images=16", "data.facelike.test_images=16",
         "data.facelike.side=32", "network.width=0.125", "augment.shorter=16", "augment.crop=16",
-        "train.batch_size=8", "network.arch=cifarnet",
+        "train.batch_size=8", "network.arch=cifarnet", "suspects.on=true",
     )),
 ])  # fmt: skip
 def test_every_task_can_weigh_its_mini_batches(
@@ -304,6 +331,9 @@ def test_every_task_can_weigh_its_mini_batches(
     assert "omega_negative" in json.loads(logged[0])
     assert outcome.report is not None
     assert outcome.report.measurements[0].protocol["mini_batches"] == 4
+    if "suspects.on=true" in more:  # attributes
+        said = "which labels are suspicious is told of images that have one class each"
+        assert said in [one.text for one in outcome.report.findings]
 
 
 def refused(arrays: Path, *sets: str) -> str:
@@ -335,6 +365,8 @@ def written(path: Path, text: str) -> str:
      "stated labels have no share of their own"),
     (("regularize.inside=0.3",), "only the blocks of preact_resnet18"),
     (("suspects.folds=2", "suspects.on=false"), "that is for --suspects"),
+    (("suspects.folds=2", "train.batch_size=32"),
+     "without one of 2 parts, 24 training images do not fill one batch of 32"),
 ])  # fmt: skip
 def test_what_cannot_be_is_refused_in_a_sentence(
     arrays: Path, sets: tuple[str, ...], said: str

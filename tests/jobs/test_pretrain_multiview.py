@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,14 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
 from tiny_views import TinyViews
 
-from selfsup_cli.config.multiview import MultiviewData
+from selfsup_cli.config.blocks import Machine
+from selfsup_cli.config.figures import SUBJECTS
+from selfsup_cli.config.multiview import MultiviewData, ViewSource
 from selfsup_cli.config.presets import Resolved, resolve
+from selfsup_cli.data import figures
+from selfsup_cli.engine.progress import Progress
 from selfsup_cli.errors import InputError
-from selfsup_cli.jobs import pretraining_multiview, probe_sync, retrieve_sync
+from selfsup_cli.jobs import multiview, pretraining_multiview, probe_sync, retrieve_sync
 from selfsup_cli.jobs.multiview import divide, find_comparing
 from selfsup_cli.jobs.pretrain import pretrain
 from selfsup_cli.methods.multiview import Multiview
@@ -219,6 +223,53 @@ def test_subjects_are_divided_as_asked() -> None:
         parts(source="mine", test_subjects=["S1", "S5", "S9"])
     with pytest.raises(ValueError, match="held out and learned from at once"):
         parts(train_subjects=["S1"], test_subjects=["S1"])
+
+
+@pytest.mark.parametrize(
+    ("named", "opened"),
+    [
+        ({"train_subjects": ["S1"]}, {"S1", "S9", "S11"}),
+        ({"train_subjects": ["S1", "S9"]}, {"S1", "S9", "S11"}),
+        ({"train_subjects": ["S1"], "test_subjects": ["S5"]}, {"S1", "S5"}),
+        ({"test_subjects": ["S5"]}, set(SUBJECTS)),
+        ({"train_subjects": ["S9", "S11"]}, set(SUBJECTS)),
+    ],
+)
+def test_who_is_not_named_is_opened_where_the_other_part_needs_them(
+    monkeypatch: pytest.MonkeyPatch, named: dict[str, list[str]], opened: set[str]
+) -> None:
+    asked: list[set[str]] = []
+
+    def note(*_: Any, subjects: Sequence[str], **__: Any) -> TinyViews:
+        asked.append(set(subjects))
+        return VIEWS
+
+    monkeypatch.setattr(figures, "open_figures", note)
+    with Progress(quiet=True) as progress:
+        multiview.open_views(MultiviewData(source="figures", **named), Machine(), progress)  # type: ignore[arg-type]
+    assert asked == [opened]
+
+
+def test_what_a_dataset_tests_on_is_not_learned_from_unasked() -> None:
+    views = TinyViews(subjects=("S1", "S5", "S9", "S11"), frames=2)
+    found = divide(views, MultiviewData(source="figures", test_subjects=["S9"]))
+    assert {views.recordings[one.recording].subject for one in found.train} == {"S1", "S5"}
+
+
+def test_who_was_learned_from_is_not_judged_as_unseen(
+    whole: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared = find_comparing(str(whole.path))
+    for job, run in (
+        ("probe-sync", probe_sync.probe_sync),
+        ("retrieve-sync", retrieve_sync.retrieve_sync),
+    ):
+        options = {"subject.run": str(whole.path), "data.test_subjects": ["S5", "S9"]}
+        with pytest.raises(InputError, match=r"S5 cannot be judged as unseen: whole has learned"):
+            run(resolve(job, options=options, env={}), run=job, quiet=True)
+    asked = ViewSource(train_subjects=["S9"])
+    with pytest.raises(InputError, match="S9 cannot be held out and learned from at once"):
+        multiview.data_for(asked, compared)
 
 
 def test_of_a_single_subject_the_end_is_held_out() -> None:

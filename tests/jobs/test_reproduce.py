@@ -25,7 +25,26 @@ from selfsup_cli.runs.report import Interval, Measurement, Published, Report, ac
 from selfsup_cli.runs.run import Run, runs_dir
 
 ROOT = Path(__file__).resolve().parents[2]
-TABLES = ("3.1", "3.2", "3.3", "3.4", "3.5", "4.4", "5.1", "5.2", "5.3", "5.4", "7.1", "7.3")
+TABLES = (
+    "3.1",
+    "3.2",
+    "3.3",
+    "3.4",
+    "3.5",
+    "4.4",
+    "5.1",
+    "5.2",
+    "5.3",
+    "5.4",
+    "6.1",
+    "6.2",
+    "7.1",
+    "7.3",
+    "8.1",
+    "8.2",
+    "8.3",
+    "8.4",
+)
 NAMES = experiment_files.names({})
 OF_POINTS = "figure-7.1"
 
@@ -286,6 +305,12 @@ def test_printed_numbers_stand_at_their_rows() -> None:
         ("table-5.3", "temporal", [42.4, 1.61, 76.9]),
         ("table-5.3", "labels", [36.7, 1.85, 66.6]),
         ("table-5.4", "temporal", [26.1, 48.5, 59.1, 69.6, 82.8]),
+        ("table-6.1", "random-background", [167.8, 147.1, 124.5]),
+        ("table-6.1", "concat", [180.0, 162.5, 130.5]),
+        ("table-6.1", "multi-view", [104.9, 91.7, 78.4]),
+        ("table-6.1", "random-frozen", [None, None, None]),
+        ("table-6.2", "ours", [79.5, 73.4, 59.7, 104.9, 91.7, 78.4]),
+        ("table-6.2", "with-background", [64.9, 62.3, 53.5, 101.4, 93.7, 82.4]),
         ("table-7.1", "standard", [46.1, 6.12]),
         ("table-7.1", "g", [26.5, 7.49]),
         ("table-7.1", "f-stl", [63.9, 8.81]),
@@ -293,6 +318,12 @@ def test_printed_numbers_stand_at_their_rows() -> None:
         ("table-7.3", "svm-gan-df", [28.7, 7.31]),
         ("table-7.3", "sngan-df-celeba", [10.5, None]),
         ("figure-7.6", "gan-gp-deep", [36, None]),
+        ("table-8.1", "inception-baseline", [96.13, 87.78, 8.35, 45.43, 73.08, None]),
+        ("table-8.1", "inception-per-layer", [90.38, 85.25, 5.13, None, None, None]),
+        ("table-8.1", "cifarnet-unmatched", [72.69, 68.19, 4.5, 16.13, 23.93, None]),
+        ("table-8.2", "bilevel", [34.8, 33.6, 1.2]),
+        ("table-8.3", "bilevel-mixup", [89.0, 61.6]),
+        ("table-8.4", "bilevel", [52.69, 58.2, None]),
         ("still-videos", "labels", [18.5, 56.5]),
         ("still-videos", "temporal", [1.0, 58.1]),
     ):

@@ -69,7 +69,7 @@ def run_of(name: str, **changes: Any) -> Run:
 
 
 def test_the_command_trains_on_one_subject_and_tests_on_another(
-    tmp_path: Path, data_dir: Path
+    tmp_path: Path, data_dir: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     weights = tmp_path / "w.safetensors"
     learned = {"method": "multiview", "data": "figures", "split": "subjects S5 held out"}
@@ -111,10 +111,10 @@ def test_the_command_trains_on_one_subject_and_tests_on_another(
     for name in ("poses", "joints", "curves"):
         assert (run.path / "pictures" / f"{name}.png").is_file()
     assert run.problems() == []
-    _predicts(run, tmp_path, data_dir)
+    _predicts(run, tmp_path, data_dir, caplog)
 
 
-def _predicts(run: Run, tmp_path: Path, data_dir: Path) -> None:
+def _predicts(run: Run, tmp_path: Path, data_dir: Path, caplog: pytest.LogCaptureFixture) -> None:
     """What the trained network says of the real recording, and of photos by themselves."""
     video = data_dir / "multiview" / "single_person" / "videos_small" / "cam01.avi"
     out = tmp_path / "poses.csv"
@@ -143,6 +143,10 @@ def _predicts(run: Run, tmp_path: Path, data_dir: Path) -> None:
         predict_pose(str(tmp_path / "none"), run.name, out=tmp_path / "q.csv", quiet=True)
     with pytest.raises(InputError, match="of a moving camera"):
         predict_pose(str(video), run.name, out=tmp_path / "q.csv", camera="moving", quiet=True)
+    (photos / "five.avi").symlink_to(data_dir / "broken" / "five_frames.avi")
+    told = predict_pose(str(photos), run.name, out=tmp_path / "q.csv", quiet=True)
+    assert told.data["sources"] == {"five.avi": 5}
+    assert "3 images beside the videos" in caplog.text
 
 
 def test_a_run_that_was_stopped_goes_on_bit_for_bit(monkeypatch: pytest.MonkeyPatch) -> None:

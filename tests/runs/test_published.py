@@ -39,10 +39,17 @@ def test_tables_hold_every_printed_number() -> None:
         "thesis table 5.3": 4 * 3,
         "thesis table 5.4": 7 * 5,
         "thesis section 5.3 (still videos)": 4,
+        "thesis table 6.1": 13 * 3,
+        "thesis table 6.2": 48,  # of ten methods, each in what it was measured by
         "thesis table 7.1": 10 * 4,
         "thesis table 7.3": 11 * 3,
         "thesis section 7.3.2": 2,
         "thesis section 7.3.3": 9,
+        "thesis table 8.1": 12 * 5 - 2,  # without the cell that stands there twice
+        "thesis table 8.2": 2 * 3,
+        "thesis table 8.3": 10 * 2 - 1,
+        "thesis table 8.4": 2 * 2,
+        "thesis section 8.4.3": 2 * 2,
     }
 
 
@@ -80,6 +87,15 @@ def test_columns_add_up_to_those_of_the_page() -> None:
         found = [sum(r.value for r in rows if r.task == task) for task in tasks]
         assert found == pytest.approx(sums)
     assert [r.value for r in table("4.4") if r.method == OURS] == [74.5, 56.8, 44.4]
+    errors = ("MPJPE", "NMPJPE", "PMPJPE")
+    for number, task, sums in (
+        ("6.1", "pose, S1", [1750.8, 1564.2, 1275.4]),
+        ("6.2", "pose", [510.1, 749.1, 395.0]),
+        ("6.2", "pose, S1", [801.6, 943.9, 789.9]),
+    ):
+        rows = [r for r in table(number) if r.task == task]
+        found = [sum(r.value for r in rows if r.metric == one) for one in errors]
+        assert found == pytest.approx(sums)
 
 
 def test_the_protocol_of_the_thesis_is_comparable() -> None:
@@ -185,7 +201,7 @@ def test_every_row_can_be_shown() -> None:
         assert found is not None
         assert found.differs
         assert ", ," not in row.where
-        assert row.unit in ("%", "frames", "")
+        assert row.unit in ("%", "points", "frames", "mm", "")
 
 
 def test_probes_of_images_find_the_row_of_their_transformations() -> None:
@@ -255,3 +271,26 @@ def test_gans_add_up_to_the_page() -> None:
     assert best.where == (
         "thesis table 7.1, (g), networks of table 7.2, trained on cifar10, printed as 26.5 ± 0.6"
     )
+
+
+def test_labels_add_up_to_the_page() -> None:
+    """Sums over the printed columns of tables 8.1 and 8.3, added up from the page; and gaps that
+    are the differences of the accuracies beside them."""
+    sums: Counter[tuple[str, str]] = Counter()
+    for row in table("8.1"):
+        sums[row.task, row.metric] += row.value
+    assert {key: round(value, 2) for key, value in sums.items()} == {
+        ("clean labels", "accuracy on the given training labels"): 1101.31,
+        ("clean labels", "top-1 accuracy"): 947.17,
+        ("clean labels", "given training labels less test"): 154.14,
+        ("50 % wrong labels", "accuracy on the given training labels"): 668.15,
+        ("50 % wrong labels", "top-1 accuracy"): 547.13,
+    }
+    for method, network in {(row.method, row.network) for row in table("8.1")}:
+        train, test, gap = (
+            row.value
+            for row in table("8.1")
+            if (row.method, row.network, row.task) == (method, network, "clean labels")
+        )
+        assert train - test == pytest.approx(gap, abs=0.011)
+    assert sum(row.value for row in table("8.3")) == pytest.approx(771.5 + 468.1)

@@ -35,7 +35,13 @@ Build = Callable[[], nn.Module]
 PEER = "TorchOpt, the same one step"
 STEP = f"CPU time of a bilevel step, {IMAGES} images"
 MEMORY = f"peak memory of a bilevel step, {IMAGES} images"
-LIMITS: dict[str, str] = {}
+LIMITS = {
+    f"{MEMORY}, {name}, k = {k}, {k} steps of SGD, weights more": "three flat gradients, whatever k: "
+    "that which validates, the sum, and the one that is being computed; SGD has dropped its own "
+    "where memory is at its peak, at the end of a forward pass"
+    for *_, name in NETWORKS
+    for k in COUNTS
+}
 
 
 def rows() -> list[measure.Row]:
@@ -54,14 +60,17 @@ def rows() -> list[measure.Row]:
 def _of_network(name: str, build_it: Build, side: int, torchopt: Any) -> list[measure.Row]:
     g = torch.Generator().manual_seed(0)
     x, y = torch.rand(IMAGES, 3, side, side, generator=g), torch.arange(IMAGES) % 10
-    contenders: dict[str, Callable[[], object]] = {BATCH: _plain(build_it(), x, y, 1)}
+    makers: dict[str, Callable[[], Callable[[], object]]] = {
+        BATCH: partial(_made, _plain, build_it, x, y, 1)
+    }
     for k in COUNTS:
-        contenders[f"bilevel {k}"] = _bilevel(build_it(), x, y, k)
-        contenders[f"plain {k}"] = _plain(build_it(), x, y, k)
+        makers[f"bilevel {k}"] = partial(_made, _bilevel, build_it, x, y, k)
+        makers[f"plain {k}"] = partial(_made, _plain, build_it, x, y, k)
     if torchopt is not None:
-        contenders[PEER] = _torchopt(torchopt, build_it(), x, y, 8)
+        makers[PEER] = lambda: _torchopt(torchopt, build_it(), x, y, 8)
+    contenders = {one: make() for one, make in makers.items()}
     spent = measure.interleaved(contenders, ROUNDS)
-    peaks = {one: _peak(run) for one, run in contenders.items() if not one.startswith("plain")}
+    peaks = {one: _peak(make()) for one, make in makers.items()}
     weights = 4 * sum(p.numel() for p in build_it().parameters())
     found: list[measure.Row] = []
     for k in COUNTS:
@@ -72,8 +81,10 @@ def _of_network(name: str, build_it: Build, side: int, torchopt: Any) -> list[me
             (of, "one step of SGD, times", ours / spent[BATCH], ""),
         ]
     for k in COUNTS:
-        extra = (peaks[f"bilevel {k}"] - peaks[BATCH]) / weights
-        found.append((f"{MEMORY}, {name}, k = {k}", "SGD, weights more", extra, "≤ 2.1"))
+        extra = (peaks[f"bilevel {k}"] - peaks[f"plain {k}"]) / weights
+        found.append(
+            (f"{MEMORY}, {name}, k = {k}", f"{k} steps of SGD, weights more", extra, "≤ 2.1")
+        )
     there = torchopt is not None
     time = spent[PEER] / spent["bilevel 8"] if there else measure.ABSENT
     room = peaks[PEER] / peaks["bilevel 8"] if there else measure.ABSENT
@@ -82,6 +93,16 @@ def _of_network(name: str, build_it: Build, side: int, torchopt: Any) -> list[me
         (f"{STEP}, {name}, k = 8", PEER, time, "≥ 1.5"),
         (f"{MEMORY}, {name}, k = 8", PEER, room, "≥ 2"),
     ]
+
+
+def _made(
+    of: Callable[[nn.Module, Tensor, Tensor, int], Callable[[], object]],
+    build_it: Build,
+    x: Tensor,
+    y: Tensor,
+    k: int,
+) -> Callable[[], object]:
+    return of(build_it(), x, y, k)
 
 
 def _network(arch: str, side: int, width: float) -> nn.Module:
@@ -141,9 +162,9 @@ def _torchopt(
 
 
 def _peak(step: Callable[[], object]) -> float:
-    """Bytes that a step has allocated at most above those that were there before it, and what it
-    keeps from step to step besides the weights."""
+    """The most bytes that the first two steps have allocated at once, with what they keep."""
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+        step()
         step()
     changes = [
         (event.start_ns(), event.nbytes())
@@ -172,7 +193,7 @@ def _sampler() -> list[measure.Row]:
     each = 1e6 * spent["ours"] / len(labels)
     name = "sampler of matched labels, 50,000 images, k = 8"
     return [
-        (name, "µs an image", each, "≤ 20 µs"),
+        (name, "µs an image", each, "≤ 5 µs"),
         (name, "RandomSampler, times", spent["ours"] / spent["theirs"], ""),
     ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from inspect import getdoc
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from selfsup_cli.cli import work
@@ -27,7 +28,7 @@ def load() -> Any:
 def method_command(method: str) -> Any:
     """`selfsup pretrain METHOD`, with the options of that method."""
     job = f"pretrain/{method}"
-    about = f"{JOBS[job].__doc__}\n\n{work.DEFAULTS_NOTE}"
+    about = f"{getdoc(JOBS[job])}\n\n{work.DEFAULTS_NOTE}"
     parse = work.parser(job, partial(work.do, "pretrain"), (work.RUN, work.DRY_RUN))
     return command(parse, method, about)
 

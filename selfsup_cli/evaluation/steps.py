@@ -83,7 +83,7 @@ def on_mini_batches(task: Task, batch: Batch, update: Update, how: Weighing) -> 
     averages = Averages(task.plain)
     weighting = update.weighed(masked)
     if weighting.left_out:
-        pass
+        averages.mend()
     scalars = _numbers(weighting)
     if task.looking is not None and seen:
         scalars |= task.looking.see(update.step, seen, weighting)

@@ -399,10 +399,11 @@ def _with_option(data: Plain, option: Option, text: str) -> Any:
     if "\udcff" in text:
         return None
     value: Any = text
+    read = option.type is not str or "number" in option.wanted
     if option.is_list:
         parts = [part.strip() for part in text.split(",") if part.strip()]
-        value = parts if option.type is str else [_plain_scalar(part) for part in parts]
-    elif option.type is not str or "number" in option.wanted:
+        value = [_plain_scalar(part) for part in parts] if read else parts
+    elif read:
         value = _plain_scalar(text.strip())
     return _put(data, option.path.split("."), value)
 

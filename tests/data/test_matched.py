@@ -130,6 +130,7 @@ def test_small_classes_are_named() -> None:
     ((60, 8), "batch of 60 cannot be divided into 8 .* use --batch-size 56"),
     ((8, 32), "cannot be divided into 32 .* use --batch-size 32"),
     ((128, 8), "96 training samples do not fill one batch of 128; use --batch-size 96 or less"),
+    ((128, 128), "96 training samples do not fill .*; use fewer --mini-batches or more images"),
     ((8, 4, 0, 0, 3), "4 mini-batches cannot be shared equally by 3 devices"),
 ])  # fmt: skip
 def test_batches_that_cannot_be_had_are_refused(values: tuple[Any, ...], message: str) -> None:

@@ -36,8 +36,8 @@ PEER = "TorchOpt, the same one step"
 STEP = f"CPU time of a bilevel step, {IMAGES} images"
 MEMORY = f"peak memory of a bilevel step, {IMAGES} images"
 LIMITS = {
-    f"{MEMORY}, {name}, k = {k}, {k} steps of SGD, weights more": "three flat gradients, whatever k: "
-    "that which validates, the sum, and the one that is being computed; SGD has dropped its own "
+    f"{MEMORY}, {name}, k = {k}, {k} steps of SGD, weights more": "three flat gradients, whatever "
+    "k: that which validates, the sum, and the one that is being computed; SGD has dropped its own "
     "where memory is at its peak, at the end of a forward pass"
     for *_, name in NETWORKS
     for k in COUNTS

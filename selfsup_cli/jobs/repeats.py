@@ -17,6 +17,8 @@ from selfsup_cli.runs.run import Run
 from selfsup_cli.runs.statistics import Interval, clustered_mean
 
 # What is told of each run apart, and so is not part of what they have in common.
+# What cannot be below zero, whatever a symmetric interval says.
+_COUNTS = ("modes",)
 _OWN = ("seed", "weights", "per_class", "per_attribute", "start")
 
 
@@ -98,6 +100,8 @@ def mean_of(rows: Sequence[Measurement]) -> Measurement:
         ends = (interval.low, interval.high)
         if first.unit == "%":
             ends = (max(0.0, ends[0]), min(100.0, ends[1]))
+        elif first.metric in _COUNTS:
+            ends = (max(0.0, ends[0]), ends[1])
         interval = Interval(
             low=ends[0], high=ends[1], method=f"Student t over {len(values)} trainings"
         )

@@ -13,6 +13,7 @@ from selfsup_cli.jobs.reproduce_plan import Plan
 from selfsup_cli.jobs.reproduce_stages import Failure, State
 from selfsup_cli.runs import published
 from selfsup_cli.runs.experiment_table import ExperimentTable, Heading, TableCell, TableRow
+from selfsup_cli.runs.published_gan import FID, SCORE
 from selfsup_cli.runs.report import Curve, Measurement, Published, Report
 
 UNCHECKED = "whether all else of its protocol is the same was not checked by the run"
@@ -59,7 +60,8 @@ def gather(plan: Plan, states: Mapping[str, State], failures: Mapping[str, Failu
                 place = len(numbers)
                 beside = _beside(plan, found, printed)
                 numbers[row.key, column.key] = found.model_copy(update={"published": beside})
-                cells.append(TableCell(measurement=place, printed=value))
+                other = other_metric(found, printed)
+                cells.append(TableCell(measurement=place, printed=value, of=other))
             else:
                 cells.append(TableCell(printed=value, gap=found))
         rows.append(TableRow(key=row.key, label=row.label, cells=cells))
@@ -175,6 +177,14 @@ def _beside(plan: Plan, m: Measurement, printed: published.Row | None) -> Publis
     return Published(
         value=printed.value, where=printed.where, comparable=not differs, differs=differs
     )
+
+
+def other_metric(m: Measurement, printed: published.Row | None) -> str | None:
+    """The metric of a printed number that is a score of generators by Inception's features, where
+    ours is by those of another network."""
+    if printed is None or printed.metric not in (FID, SCORE) or printed.metric == m.metric:
+        return None
+    return printed.metric
 
 
 def _heading(experiment: Experiment, column: Column, numbers: Numbers) -> Heading:

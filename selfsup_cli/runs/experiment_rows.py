@@ -33,7 +33,7 @@ def brackets(table: ExperimentTable, measurements: Sequence[Measurement]) -> str
         measurements[cell.measurement].published
         for row in table.rows
         for cell in row.cells
-        if cell.measurement is not None
+        if cell.measurement is not None and cell.of is None
     ]
     return BRACKETS if any(one is not None and not one.comparable for one in compared) else ""
 
@@ -93,11 +93,12 @@ def _ours(cell: TableCell, measured: Measurement | None, marks: Notes[str], *, o
 def _printed(cell: TableCell, heading: Heading) -> Cell:
     if cell.printed is None:
         return Cell("")
-    return Cell(number(cell.printed, heading.unit), cell.printed)
+    text = number(cell.printed, heading.unit)
+    return Cell(text if cell.of is None else f"{plain(cell.of)} {text}", cell.printed)
 
 
 def _difference(cell: TableCell, measured: Measurement | None) -> Cell:
-    if cell.printed is None or measured is None:
+    if cell.printed is None or measured is None or cell.of is not None:
         return Cell("")
     difference = measured.value - cell.printed
     text = f"{'+' if difference > 0 else ''}{number(difference, measured.unit)}"

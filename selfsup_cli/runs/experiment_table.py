@@ -28,12 +28,14 @@ class TableCell(_Model):
     """One place of the table.
 
     `measurement` is the place of our number in the report; `printed` the thesis' number, in the
-    unit of the column; `gap` says why there is no number of ours where one belongs.
+    unit of the column; `gap` says why there is no number of ours where one belongs. `of` names the
+    metric of the printed number where ours is another one: their difference means nothing.
     """
 
     measurement: int | None = Field(default=None, ge=0)
     printed: float | None = None
     gap: str | None = None
+    of: str | None = None
 
 
 class TableRow(_Model):

@@ -15,10 +15,14 @@ from selfsup_cli.config.experiment import Experiment
 from selfsup_cli.config.presets import dump
 from selfsup_cli.errors import InputError
 from selfsup_cli.jobs import reproduce as job
+from selfsup_cli.jobs.repeats import mean_of
 from selfsup_cli.jobs.reproduce_combined import at, lines, spread
 from selfsup_cli.jobs.reproduce_plan import Given, Plan, Stage, plan
 from selfsup_cli.jobs.reproduce_stages import State, looks_done, state
-from selfsup_cli.jobs.reproduce_table import gather
+from selfsup_cli.jobs.reproduce_table import gather, other_metric
+from selfsup_cli.runs import published
+from selfsup_cli.runs.experiment_rows import blocks
+from selfsup_cli.runs.experiment_table import ExperimentTable, Heading, TableCell, TableRow
 from selfsup_cli.runs.report import Curve, Measurement, Report, now
 from selfsup_cli.runs.run import Run, runs_dir
 
@@ -48,6 +52,43 @@ def report(m: Measurement, curves: list[Curve] | None = None) -> Report:
 
 def curve(points: list[tuple[float, float]], run: str = "seed0", over: str = TIME) -> Curve:
     return Curve(name=f"{METRIC}, {run}", x_label=over, y_label="", points=points)
+
+
+# -- what stands beside what
+
+
+def shown(metric: str) -> tuple[str, ...]:
+    """The row of a number of ours by `metric` beside a printed FID of 28.6."""
+    ours = measured([4.0], metric=metric)
+    printed = next(one for one in published.ROWS if one.metric == "FID")
+    of = other_metric(ours, printed)
+    table = ExperimentTable(
+        title="t",
+        scale="smoke",
+        columns=[Heading(key="c", head="c", unit="")],
+        rows=[TableRow(key="r", label="r", cells=[TableCell(measurement=0, printed=28.6, of=of)])],
+        differs=[],
+    )
+    ((row,),) = [one.rows for one in blocks(table, [ours])]
+    return tuple(cell.text for cell in row)
+
+
+def test_no_difference_is_shown_between_fid_and_another_distance() -> None:
+    assert shown(METRIC)[-2:] == ("FID 28.6", "")
+    assert shown("FID")[-2:] == ("28.6", "(-24.6)")
+
+
+def test_intervals_of_counts_do_not_go_below_none() -> None:
+    rows = [
+        measured([value], metric="modes", name="modes covered") for value in (0.0, 0.0, 2.0, 0.0)
+    ]
+    found = mean_of(rows)
+    assert found.interval is not None
+    assert found.interval.low == 0
+    assert found.interval.high > found.value
+    other = mean_of([one.model_copy(update={"metric": "bits"}) for one in rows]).interval
+    assert other is not None
+    assert other.low < 0
 
 
 # -- what there is at which scale

@@ -18,7 +18,7 @@ from selfsup_cli.errors import InputError
 from selfsup_cli.jobs import reproduce as job
 from selfsup_cli.jobs.reproduce_findings import findings, judge
 from selfsup_cli.jobs.reproduce_plan import Given, Plan, Stage, plan
-from selfsup_cli.jobs.reproduce_stages import state
+from selfsup_cli.jobs.reproduce_stages import Failure, state
 from selfsup_cli.jobs.reproduce_table import gather, thesis_numbers
 from selfsup_cli.runs import published
 from selfsup_cli.runs.report import Interval, Measurement, Published, Report, accuracy, now
@@ -370,6 +370,21 @@ def test_with_nothing_to_do_the_table_is_made_of_the_runs(tiny: str) -> None:
     Path(tiny).write_text(TINY.replace("a is better", "a is best"), encoding="utf-8")
     with pytest.raises(InputError, match=r"earlier form of tiny; remove it"):
         job.reproduce(tiny)
+
+
+def test_what_another_process_has_made_meanwhile_is_no_failure(
+    tiny: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def in_use(left: list[Stage], *_: Any, **__: Any) -> dict[str, Failure]:
+        for stage in left:
+            make_run(stage)
+        return {stage.run: Failure("is being written by process 1", 2) for stage in left}
+
+    monkeypatch.setattr(job, "run_stages", in_use)
+    outcome = job.reproduce(tiny)
+    assert outcome.report is not None
+    assert len(outcome.report.measurements) == 3
+    assert Run.open(runs_dir() / "tiny.smoke").complete
 
 
 def test_the_tables_run_shows_itself_in_every_form(tiny: str) -> None:

@@ -148,6 +148,11 @@ def check_noise(noise: LabelNoise, field_name: str) -> None:
         raise ValueError(f"{field_name}.network: predicted labels need a network; name its run")
     if kind not in ("uniform", "pairs") and noise.share:
         raise ValueError(f"{field_name}.share: {kind} labels have no share of their own")
+    if kind == "pairs" and not noise.share:
+        raise ValueError(
+            f"{field_name}.share: say how many labels become that of the next class, with "
+            "--label-noise"
+        )
     for name, wanted in (("file", ("confusion", "stated")), ("network", ("predicted",))):
         if getattr(noise, name) is not None and kind not in wanted:
             ways = " or ".join(wanted)

@@ -359,6 +359,8 @@ def written(path: Path, text: str) -> str:
     (("data.noise.share=-0.1",), "data.noise.share: must be"),
     (("data.noise.kind=confusion",), "read from a CSV file; name it"),
     (("data.noise.kind=predicted",), "need a network"),
+    (("data.noise.kind=pairs",), "say how many labels become that of the next class, with"
+     " --label-noise"),
     (("data.noise.kind=stated", "data.noise.file=/nowhere.csv"), "there is no file /nowhere.csv"),
     (("data.noise.file=x.csv",), "that is for --noise-kind confusion or stated, not uniform"),
     (("data.noise.kind=stated", "data.noise.file=x.csv", "data.noise.share=0.5"),

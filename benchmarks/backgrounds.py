@@ -24,8 +24,8 @@ from selfsup_cli.data.geometry import Box
 from selfsup_cli.data.multiview import Camera
 from selfsup_cli.data.multiview_layouts import open_each_camera
 from selfsup_cli.data.multiview_raw import RawRecording, RawView
-from selfsup_cli.data.multiview_store import StoredViews
 from selfsup_cli.data.pictures import VideoPictures
+from selfsup_cli.data.stored_views import StoredViews
 from selfsup_cli.data.view_recordings import Recordings
 
 PICTURES, SIDE, READ, ROUNDS = 451, 128, 32, 3

@@ -18,7 +18,8 @@ import torch
 from PIL import Image, ImageDraw
 
 from selfsup_cli.config.detect import BoxedData
-from selfsup_cli.data.boxes import Boxes, open_boxed
+from selfsup_cli.data.boxed_source import open_boxed
+from selfsup_cli.data.boxes import Boxes
 from selfsup_cli.data.proposals import SelectiveSearch, cache_folder, searched
 from selfsup_cli.evaluation.detect_scores import coco, mean_interval
 from selfsup_cli.evaluation.detection import Detections, detected, mean_average_precision

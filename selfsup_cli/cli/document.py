@@ -5,16 +5,14 @@ from __future__ import annotations
 import json
 import math
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import BaseModel
 
 from selfsup_cli.cli import console
-
-if TYPE_CHECKING:
-    from selfsup_cli.cli.failure import Failure
 
 SCHEMA = "selfsup.result/1"
 
@@ -52,18 +50,17 @@ def success(data: object, *, run: Path | None = None, report: object = None) -> 
     )
 
 
-def failure(failure: Failure) -> None:
-    """Print the document of a command that failed."""
+def failure(
+    error: Mapping[str, Any], problems: Sequence[Any], *, run: Path | None, data: object
+) -> None:
+    """Print the document of a command that failed: code, kind, message, hint, and its problems."""
     error = {
-        "code": failure.status,
-        "kind": failure.kind,
-        "message": failure.message,
-        "hint": failure.hint,
-        "problems": [as_json(p) if is_dataclass(p) else str(p) for p in failure.problems],
+        **error,
+        "problems": [as_json(p) if is_dataclass(p) else str(p) for p in problems],
     }
-    run = None if failure.run is None else str(failure.run)
-    found = {} if failure.data is None else {"data": as_json(failure.data)}
-    _print({"schema": SCHEMA, "ok": False, "run": run, "error": as_json(error), **found})
+    found = {} if data is None else {"data": as_json(data)}
+    where = None if run is None else str(run)
+    _print({"schema": SCHEMA, "ok": False, "run": where, "error": as_json(error), **found})
 
 
 def _print(document: dict[str, Any]) -> None:

@@ -115,7 +115,13 @@ def tell(error: BaseException, *, as_json: bool, arguments: Sequence[str]) -> in
         from selfsup_cli.cli import document
 
         try:
-            document.failure(failure)
+            error_document = {
+                "code": failure.status,
+                "kind": failure.kind,
+                "message": failure.message,
+                "hint": failure.hint,
+            }
+            document.failure(error_document, failure.problems, run=failure.run, data=failure.data)
         except (OSError, SelfsupError):
             # stdout is what failed, or it has failed too; stderr has the message already.
             console.silence()

@@ -29,8 +29,9 @@ from selfsup_cli.data.geometry import (
 from selfsup_cli.data.mocap import Mocap
 from selfsup_cli.data.motions import RATE, Motion, by_rule
 from selfsup_cli.data.multiview import Frames, Recording, frame_numbers
+from selfsup_cli.data.multiview_plan import Plan
 from selfsup_cli.data.multiview_shard import Piece
-from selfsup_cli.data.multiview_store import Plan, prepare
+from selfsup_cli.data.multiview_store import prepare
 from selfsup_cli.data.raycast import Window, cast, shade
 from selfsup_cli.data.stored_views import StoredViews
 from selfsup_cli.errors import InputError

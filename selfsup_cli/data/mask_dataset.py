@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from selfsup_cli.data.framing import Region
 from selfsup_cli.data.loader import SourceDataset
-from selfsup_cli.data.mask_source import MaskedImages
+from selfsup_cli.data.masked_images import MaskedImages
 from selfsup_cli.data.masks import VOID
 from selfsup_cli.randomness import generator
 

@@ -4,101 +4,38 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from selfsup_cli.config.registry import DATASETS
 from selfsup_cli.config.segment import MaskData
 from selfsup_cli.data import index
-from selfsup_cli.data.framing import Region, Sizing, region_of
 from selfsup_cli.data.ids import PackedIds
-from selfsup_cli.data.image_files import SIZES, FileStore
-from selfsup_cli.data.image_store import Images, Known, without_quarantined
+from selfsup_cli.data.image_files import SIZES
+from selfsup_cli.data.image_store import without_quarantined
 from selfsup_cli.data.listing import IMAGES, all_broken, nothing_left
 from selfsup_cli.data.mask_classes import Named, numbered
 from selfsup_cli.data.mask_layouts import Masked, masked
+from selfsup_cli.data.masked_images import Looked, MaskedImages
 from selfsup_cli.data.masks import (
     VOID,
     Coding,
     LookAt,
     MaskFacts,
-    cut,
-    read_mask,
     told,
 )
 from selfsup_cli.data.roots import check_kind, own_path, registered_root
+from selfsup_cli.data.scene_objects import masked_scenes
 from selfsup_cli.data.source import LeftOut, Progress, Split
-from selfsup_cli.errors import BadMediaError, InputError
+from selfsup_cli.errors import InputError
 
 _LOG = logging.getLogger("selfsup")
 
 _REGISTERED = ("voc2007", "voc2012")
 # Looking through so many takes less time than starting another process.
 _FEW = 64
-
-
-class MaskedImages(Images):
-    """Images of which every pixel has a class; an `ImageSource` without `labels`.
-
-    `classes` are those that count, `label_of` the labels that stand for them in the files, and
-    `palette` the colours that all 256 labels are shown in. `present` (bool `[N,K]`) says which
-    classes each mask has.
-    """
-
-    def __init__(
-        self,
-        found: Masked,
-        looked: _Looked,
-        named: Named,
-        places: np.ndarray,
-        split: str,
-        left_out: Sequence[LeftOut],
-    ) -> None:
-        """The images at `places` (int64) of those that were `found`."""
-        listing = replace(found.listing.take(places), classes=named.classes)
-        known = Known(places, looked.sizes[places], looked.digests[places])
-        super().__init__(listing, split, FileStore(listing.root), known, left_out)
-        self.label_of = named.labels
-        self.palette = named.palette
-        self._coding = named.coding
-        self._files = found.masks
-        self._has = np.array([facts.present for facts in looked.facts])[:, list(named.labels)]
-        self._class_of = np.full(256, VOID, np.uint8)
-        self._class_of[list(named.labels)] = np.arange(len(named.labels))
-
-    @property
-    def present(self) -> np.ndarray:
-        has: np.ndarray = self._has[self.rows]
-        return has
-
-    def read_both(self, i: int, size: Sizing = None) -> tuple[torch.Tensor, torch.Tensor]:
-        """Image `i`, uint8 `[3,H,W]` (see `ImageSource.read`), and what `mask` gives of it."""
-        region = region_of(size, *(int(side) for side in self.sizes[i]))
-        return self.read(i, lambda *_: region), self.mask(i, region)
-
-    def mask(self, i: int, region: Region | None = None) -> torch.Tensor:
-        """The classes of image `i`, or of a region of it: uint8 `[H,W]`, 255 for what does not
-        count. Scaled, each pixel is its nearest one. Raises `BadMediaError`."""
-        name = self._files[int(self.rows[i])]
-        labels = read_mask(self.root / name, name, self._coding)
-        if tuple(labels.shape) != tuple(self.sizes[i]):
-            raise BadMediaError(name, "its size has changed since it was looked at")
-        classes = self._class_of[labels]
-        return cut(classes, region or region_of(None, *classes.shape))
-
-
-@dataclass(frozen=True)
-class _Looked:
-    """What the index knows of the images and masks of both parts."""
-
-    sizes: np.ndarray
-    digests: np.ndarray
-    facts: list[MaskFacts]
-    errors: dict[int, str]
 
 
 def open_masked(
@@ -117,8 +54,6 @@ def open_masked(
     anything the user has to mend: a mask of another size than its image, a label that no class has.
     """
     if data.source == "scenes":
-        from selfsup_cli.data.scene_objects import masked_scenes
-
         return masked_scenes(data, data.scenes, split)
     root, name = _root(data)
     found = masked(name, root, data)
@@ -175,7 +110,7 @@ def _root(data: MaskData) -> tuple[Path, str]:
     return registered_root(name, data), name
 
 
-def _look(found: Masked, coding: Coding, workers: int, progress: Progress | None) -> _Looked:
+def _look(found: Masked, coding: Coding, workers: int, progress: Progress | None) -> Looked:
     root, listing = found.listing.root, found.listing
     if len(found.masks) <= _FEW:
         workers = 0
@@ -206,10 +141,10 @@ def _look(found: Masked, coding: Coding, workers: int, progress: Progress | None
             for both in np.hstack([images.digests, masks.digests])
         ]
     )
-    return _Looked(images.numbers, digests, facts, {**errors, **images.errors})
+    return Looked(images.numbers, digests, facts, {**errors, **images.errors})
 
 
-def _check(found: Masked, looked: _Looked, coding: Coding) -> None:
+def _check(found: Masked, looked: Looked, coding: Coding) -> None:
     """Raise `InputError` for a mask that is not one of its image, or not of labels."""
     root = found.listing.root
     for i, (facts, size) in enumerate(zip(looked.facts, looked.sizes, strict=True)):
@@ -239,7 +174,7 @@ def _check(found: Masked, looked: _Looked, coding: Coding) -> None:
         raise InputError(f"the mask {root / found.masks[i]}: {way}", kind="unknown-label")
 
 
-def _checked(found: Masked, looked: _Looked, named: Named | None, coding: Coding) -> Named:
+def _checked(found: Masked, looked: Looked, named: Named | None, coding: Coding) -> Named:
     """What the labels are called; raises `InputError` for one that no class has."""
     present = np.array([facts.present for facts in looked.facts])
     present[:, VOID] = False

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING
 
 from selfsup_cli.config.registry import DATASETS, datasets
 from selfsup_cli.data.listing import SUFFIXES
+from selfsup_cli.data.multiview_plan import Plan
 from selfsup_cli.data.multiview_raw import RawRecording, RecordingMaker
-from selfsup_cli.data.multiview_store import Plan, StoredViews, prepare
+from selfsup_cli.data.multiview_store import prepare
+from selfsup_cli.data.stored_views import StoredViews
 from selfsup_cli.data.view_fitness import check_projection, in_step, require_cameras
 from selfsup_cli.data.view_hdf5 import read_hdf5
 from selfsup_cli.data.view_recordings import Recordings, in_folder

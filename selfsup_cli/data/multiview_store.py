@@ -11,14 +11,11 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import hashlib
-import json
 import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -28,19 +25,15 @@ from numpy.typing import NDArray
 
 from selfsup_cli.data import processes
 from selfsup_cli.data.index import cache_root
-from selfsup_cli.data.multiview import Recording
+from selfsup_cli.data.multiview_plan import SCHEMA, Plan
 from selfsup_cli.data.multiview_shard import Coding, Piece, built, tables_check
 from selfsup_cli.data.stored_views import StoredViews, view_name
 from selfsup_cli.errors import BadMediaError, MachineError
 from selfsup_cli.runs import atomic
 from selfsup_cli.runs.seal import opened, parsed, sealed
 
-__all__ = ["Maker", "Plan", "StoredViews", "prepare", "written_recording"]
-
 log = logging.getLogger("selfsup")
 
-SCHEMA = "selfsup.views/1"
-QUALITY = 92
 _SHARD_BYTES = 16 << 20
 
 Progress = Callable[[int, int], None]
@@ -59,30 +52,6 @@ class Maker(Protocol):
         Raises `BadMediaError` if they cannot be read.
         """
         ...
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a store is to hold. `about` (plain values) decides its content, whatever makes it."""
-
-    name: str
-    about: Mapping[str, Any]
-    recordings: tuple[Recording, ...]
-    side: int
-    quality: int | None = QUALITY
-
-    @property
-    def key(self) -> str:
-        """SHA-256 (hex) of what decides the content."""
-        facts = {
-            "schema": SCHEMA,
-            "about": dict(self.about),
-            "side": self.side,
-            "quality": self.quality,
-            "recordings": [written_recording(one) for one in self.recordings],
-        }
-        text = json.dumps(facts, sort_keys=True, separators=(",", ":"), allow_nan=False)
-        return hashlib.sha256(text.encode()).hexdigest()
 
 
 def prepare(
@@ -107,33 +76,6 @@ def prepare(
         with _locked(folder):
             found = _index(folder, plan) or _made(folder, plan, maker, workers, progress)
     return StoredViews(folder, plan, found)
-
-
-def written_recording(recording: Recording) -> dict[str, Any]:
-    """A recording as plain values."""
-    return {
-        "subject": recording.subject,
-        "sequence": recording.sequence,
-        "action": recording.action,
-        "frames": recording.frames,
-        "rate": recording.rate,
-        "cameras": [
-            {
-                "name": camera.name,
-                "width": camera.width,
-                "height": camera.height,
-                "intrinsics": _listed(camera.intrinsics),
-                "rotation": _listed(camera.rotation),
-                "translation": _listed(camera.translation),
-                "distortion": None if camera.distortion is None else list(camera.distortion),
-            }
-            for camera in recording.cameras
-        ],
-    }
-
-
-def _listed(matrix: NDArray[np.float64] | None) -> Any:
-    return None if matrix is None else np.asarray(matrix, np.float64).tolist()
 
 
 # -- making

@@ -13,7 +13,7 @@ from selfsup_cli.data import rendered, scenes
 from selfsup_cli.data.boxes import BoxedImages, Boxes
 from selfsup_cli.data.framing import Region, region_of
 from selfsup_cli.data.image_store import Images
-from selfsup_cli.data.mask_source import MaskedImages
+from selfsup_cli.data.masked_images import MaskedImages
 from selfsup_cli.data.masks import cut, voc_palette
 from selfsup_cli.data.source import Split
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,11 +19,9 @@ from selfsup_cli.data import hdf5
 from selfsup_cli.data.crops import cut
 from selfsup_cli.data.geometry import Box
 from selfsup_cli.data.multiview import Camera, Frames, Recording, frame_numbers
+from selfsup_cli.data.multiview_plan import Plan
 from selfsup_cli.data.multiview_shard import Coding, Shard
 from selfsup_cli.errors import InputError
-
-if TYPE_CHECKING:
-    from selfsup_cli.data.multiview_store import Plan
 
 log = logging.getLogger("selfsup")
 

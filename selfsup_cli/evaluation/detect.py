@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from selfsup_cli.config.detect import TransferDetect
 from selfsup_cli.config.registry import PADDED
-from selfsup_cli.data.boxes import BoxedImages, open_boxed
+from selfsup_cli.data.boxed_source import open_boxed
+from selfsup_cli.data.boxes import BoxedImages
 from selfsup_cli.data.proposals import SelectiveSearch, from_file, searched
 from selfsup_cli.engine import processes
 from selfsup_cli.engine.devices import Hardware

@@ -19,7 +19,8 @@ from selfsup_cli.config.segment import SegmentAugmentation, TransferSegment
 from selfsup_cli.data.framing import Region
 from selfsup_cli.data.images import ImageSource
 from selfsup_cli.data.mask_dataset import GREY, MaskDataset, ScaledCrop
-from selfsup_cli.data.mask_source import MaskedImages, open_masked
+from selfsup_cli.data.mask_source import open_masked
+from selfsup_cli.data.masked_images import MaskedImages
 from selfsup_cli.data.masks import VOID, Color, encode_mask
 from selfsup_cli.data.matched import strata
 from selfsup_cli.engine.devices import Hardware

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from selfsup_cli.data.mask_source import MaskedImages
+from selfsup_cli.data.masked_images import MaskedImages
 from selfsup_cli.evaluation.segmentation import Segmented
 from selfsup_cli.randomness import derive
 from selfsup_cli.runs.report import Interval, Measurement, ProtocolValue

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from selfsup_cli.config.weighing import Weighing
 from selfsup_cli.engine import processes
 from selfsup_cli.engine.bilevel import Weighting
 from selfsup_cli.engine.minibatches import Averages, mini_batches, with_masks
 from selfsup_cli.engine.trainable import Batch, Update
+from selfsup_cli.evaluation.looking import Looking
 from selfsup_cli.randomness import generator
-
-if TYPE_CHECKING:
-    from selfsup_cli.evaluation.task import Task
 
 _PARTS = 8
 
@@ -40,7 +38,22 @@ class Passed:
 Pass = Callable[[Batch, Update, torch.Generator], Passed]
 
 
-def on_a_batch(task: Task, batch: Batch, update: Update) -> dict[str, Tensor]:
+class Passing(Protocol):
+    """What a step needs of a task: its pass, its network, and who looks at each sample, if any."""
+
+    looking: Looking | None
+
+    @property
+    def plain(self) -> nn.Module:
+        """The network itself, without what spreads it over processes."""
+        ...
+
+    def passed(self, batch: Batch, update: Update, g: torch.Generator) -> Passed:
+        """The mean loss of `batch`, drawing from `g`, and what there is to log."""
+        ...
+
+
+def on_a_batch(task: Passing, batch: Batch, update: Update) -> dict[str, Tensor]:
     """An ordinary step on the mean loss of a batch."""
     passed = task.passed(batch, update, update.generator("augment"))
     seen = _kept(task, passed)
@@ -53,7 +66,9 @@ def on_a_batch(task: Task, batch: Batch, update: Update) -> dict[str, Tensor]:
     return {"loss": passed.loss, **passed.scalars}
 
 
-def on_mini_batches(task: Task, batch: Batch, update: Update, how: Weighing) -> dict[str, Tensor]:
+def on_mini_batches(
+    task: Passing, batch: Batch, update: Update, how: Weighing
+) -> dict[str, Tensor]:
     """A step that weighs mini-batches by their agreement with the first one.
 
     In a group of processes each is given its own of them. What is drawn for a mini-batch is a
@@ -112,7 +127,7 @@ def _numbers(weighting: Weighting) -> dict[str, float]:
     }
 
 
-def _kept(task: Task, passed: Passed) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
+def _kept(task: Passing, passed: Passed) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
     """Samples, features, logits and labels of a pass, where somebody looks at them."""
     if task.looking is None or passed.samples is None:
         return None

@@ -20,9 +20,10 @@ from selfsup_cli.errors import InputError
 from selfsup_cli.evaluation.shortcut_scores import ShortcutReport
 from selfsup_cli.jobs import common, repeats, shortcuts
 from selfsup_cli.jobs.common import AnyPart, Outcome
-from selfsup_cli.jobs.pretraining import Checks, Work, work_of
+from selfsup_cli.jobs.pretraining import Checks, Work
 from selfsup_cli.jobs.rehearse import rehearse
 from selfsup_cli.jobs.training_curves import training_curves
+from selfsup_cli.jobs.works import work_of
 from selfsup_cli.runs import report as reports
 from selfsup_cli.runs.report import Picture, Report
 from selfsup_cli.runs.run import Run, new_name, runs_dir

@@ -13,7 +13,7 @@ from selfsup_cli.errors import InputError
 from selfsup_cli.jobs.artifact_pictures import training_sheet
 from selfsup_cli.jobs.images import Images
 from selfsup_cli.jobs.method_weights import FILE, read_method
-from selfsup_cli.jobs.pretraining import ImageWork
+from selfsup_cli.jobs.pretraining_pretext import ImageWork
 from selfsup_cli.jobs.subject import is_weights
 from selfsup_cli.methods.artifacts import Artifacts
 from selfsup_cli.models.weights import fill

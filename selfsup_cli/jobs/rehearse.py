@@ -10,7 +10,7 @@ from selfsup_cli.engine.devices import choose, loader_workers
 from selfsup_cli.engine.progress import Progress
 from selfsup_cli.errors import InputError
 from selfsup_cli.jobs.common import Outcome
-from selfsup_cli.jobs.pretraining import work_of
+from selfsup_cli.jobs.works import work_of
 from selfsup_cli.runs.run import Run, new_name, runs_dir
 
 

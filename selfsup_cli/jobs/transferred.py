@@ -15,7 +15,7 @@ from selfsup_cli.config.transfer_images import Classifying, ImageStart
 from selfsup_cli.config.weighing import LabelNoise, WeighedOptim
 from selfsup_cli.data.boxes import BoxedImages
 from selfsup_cli.data.images import ImageSource
-from selfsup_cli.data.mask_source import MaskedImages
+from selfsup_cli.data.masked_images import MaskedImages
 from selfsup_cli.data.pose_images import PoseImages
 from selfsup_cli.data.source import UNKNOWN, ClipSource, LeftOut
 from selfsup_cli.evaluation.classify import Marks, chances, precisions

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from selfsup_cli.data.mask_source import MaskedImages
+from selfsup_cli.data.masked_images import MaskedImages
 from selfsup_cli.data.masks import VOID, decode_mask
 from selfsup_cli.evaluation.segment_scores import Segmentations
 from selfsup_cli.jobs.predicted import picture_names

@@ -11,7 +11,8 @@ import numpy as np
 from PIL import Image
 
 from selfsup_cli.config.detect import BoxedData
-from selfsup_cli.data.boxes import BoxedImages, open_boxed
+from selfsup_cli.data.boxed_source import open_boxed
+from selfsup_cli.data.boxes import BoxedImages
 from selfsup_cli.data.source import Split
 
 Object = (

@@ -15,7 +15,8 @@ from selfsup_cli.config.segment import MaskData
 from selfsup_cli.data.framing import Region
 from selfsup_cli.data.mask_classes import read_classes, voc_named
 from selfsup_cli.data.mask_dataset import MaskDataset, ScaledCrop
-from selfsup_cli.data.mask_source import MaskedImages, open_masked
+from selfsup_cli.data.mask_source import open_masked
+from selfsup_cli.data.masked_images import MaskedImages
 from selfsup_cli.data.masks import Coding, cut, decode_mask, encode_mask, read_mask, voc_palette
 from selfsup_cli.errors import BadMediaError, InputError
 from selfsup_cli.randomness import generator

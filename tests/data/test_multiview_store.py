@@ -13,8 +13,10 @@ import pytest
 from selfsup_cli.data.crops import cut
 from selfsup_cli.data.geometry import Box
 from selfsup_cli.data.multiview import Camera, Recording
+from selfsup_cli.data.multiview_plan import Plan
 from selfsup_cli.data.multiview_shard import Piece
-from selfsup_cli.data.multiview_store import Plan, StoredViews, prepare
+from selfsup_cli.data.multiview_store import prepare
+from selfsup_cli.data.stored_views import StoredViews
 from selfsup_cli.errors import BadMediaError, InputError
 
 SIDE, FRAMES = 32, 40

@@ -11,7 +11,7 @@ from selfsup_cli.config.detect import BoxedData
 from selfsup_cli.config.images import Rendered
 from selfsup_cli.config.segment import MaskData
 from selfsup_cli.data import scenes
-from selfsup_cli.data.boxes import open_boxed
+from selfsup_cli.data.boxed_source import open_boxed
 from selfsup_cli.data.framing import Region
 from selfsup_cli.data.mask_source import open_masked
 from selfsup_cli.data.source import Split

@@ -14,7 +14,8 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score, jaccard_sco
 
 from selfsup_cli.config.presets import resolve
 from selfsup_cli.config.segment import SegmentAugmentation, TransferSegment
-from selfsup_cli.data.mask_source import MaskedImages, open_masked
+from selfsup_cli.data.mask_source import open_masked
+from selfsup_cli.data.masked_images import MaskedImages
 from selfsup_cli.data.masks import decode_mask
 from selfsup_cli.engine.devices import choose
 from selfsup_cli.errors import InputError

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 
 from selfsup_cli.config.images import ImageData, Rendered
-from selfsup_cli.data.images import ImageSource, open_images
+from selfsup_cli.data.images import open_images
+from selfsup_cli.data.source import ImageSource
 from selfsup_cli.engine.devices import choose, tune_allocator
 from selfsup_cli.evaluation.reading import in_batches
 from selfsup_cli.evaluation.strongest import Search, search

@@ -19,8 +19,9 @@ from torch.nn.functional import interpolate
 from torch.utils.data import Dataset
 
 from selfsup_cli.config.blocks import VideoData
+from selfsup_cli.data.clips import open_source
 from selfsup_cli.data.loader import ClipDataset, ClipPlan, EpochLoader
-from selfsup_cli.data.source import ClipSource, open_source
+from selfsup_cli.data.source import ClipSource
 
 SIZE, LENGTH, STRIDES = (128, 171), 16, (1, 2, 4, 8)
 CLIPS, BATCH, WORKERS, ROUNDS = 32, 8, 2, 5

@@ -22,7 +22,7 @@ from selfsup_cli.engine.progress import Progress
 from selfsup_cli.engine.signals import StopFlag
 from selfsup_cli.errors import Stopped
 from selfsup_cli.models.backbone import Backbone
-from selfsup_cli.models.backbone import build as build_backbone
+from selfsup_cli.models.building import build as build_backbone
 
 STEPS, WARM, ROUNDS = 1500, 200, 9
 C3D_CLIPS, C3D_STEPS, C3D_ROUNDS = 2, 1, 5

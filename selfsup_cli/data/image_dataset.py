@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from selfsup_cli.data.framing import Plan, Region, Sizing
-from selfsup_cli.data.images import ImageSource
 from selfsup_cli.data.loader import SourceDataset
+from selfsup_cli.data.source import ImageSource
 from selfsup_cli.randomness import generator
 
 

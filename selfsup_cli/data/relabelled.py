@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import torch
 
     from selfsup_cli.data.framing import Sizing
-    from selfsup_cli.data.images import ImageSource
+    from selfsup_cli.data.source import ImageSource
 
 
 class Relabelled:

@@ -1,4 +1,4 @@
-"""What a source of video clips is, and how the one that a preset names is opened."""
+"""What a source of video clips is, and what one of images."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
-    from selfsup_cli.config.blocks import VideoData
-    from selfsup_cli.data.images import ImageSource
+    from selfsup_cli.data.framing import Sizing
 
 Split = Literal["train", "test", "all"]
 Progress = Callable[[int, int], None]
@@ -65,32 +64,45 @@ class ClipSource(Protocol):
         ...
 
 
-def open_source(
-    data: VideoData,
-    split: Split,
-    *,
-    labels: bool,
-    workers: int,
-    progress: Progress | None = None,
-) -> ClipSource:
-    """Open the videos that `data` names, indexing in `workers` processes what is not indexed yet.
+@runtime_checkable
+class ImageSource(Protocol):
+    """Images that can be read one by one.
 
-    With `labels=False` no label is read and none is inferred. `progress(done, total)` counts files
-    while they are indexed. Data without a split of its own is divided by a seeded hash of the
-    ids, so that labelled and unlabelled views of the same data agree on what is held out.
-    Raises `InputError` for anything the user has to mend.
+    `ids` are unique POSIX paths relative to the source's root, `sizes` (int64 `[N,2]`) upright
+    heights and widths. `labels` are int64 `[N]` and index `classes`; where an image has several,
+    they are uint8 `[N,A]`, one column for each of `attributes`: 1 has it, 0 has not, 255 is
+    neither (`UNKNOWN`). Labels, classes and attributes are None where labels were not asked
+    for. `split_rule` says in one phrase who divided train from test. `fingerprint` is a SHA-256
+    over ids, sizes, content and labels that is equal on every machine. `notes` are phrases that a
+    report should carry.
     """
-    if data.source == "motion":
-        from selfsup_cli.data.motion import MotionSource
 
-        return MotionSource(data.motion, split, labels)
-    from selfsup_cli.data.pack import is_pack, open_pack
+    name: str
+    ids: Sequence[str]
+    sizes: np.ndarray
+    labels: np.ndarray | None
+    classes: tuple[str, ...] | None
+    attributes: tuple[str, ...] | None
+    split: str
+    split_rule: str
+    fingerprint: str
+    left_out: Sequence[LeftOut]
+    notes: tuple[str, ...]
 
-    if is_pack(data.source):
-        return open_pack(data, split, labels=labels)
-    from selfsup_cli.data.files import open_files
+    def __len__(self) -> int: ...
 
-    return open_files(data, split, labels=labels, workers=workers, progress=progress)
+    def read(self, i: int, size: Sizing = None) -> torch.Tensor:
+        """Image `i` as uint8 `[3,H,W]`, RGB, upright.
+
+        `size` None keeps its own, a number scales the shorter side to it, (H, W) scales to just
+        that, and a function of the upright height and width gives the `framing.Region` to cut out
+        and the size to scale that to. Scaling is bilinear and antialiased. Raises `BadMediaError`.
+        """
+        ...
+
+    def subset(self, indices: np.ndarray) -> ImageSource:
+        """The images `indices` (int64, in that order) as a source of its own."""
+        ...
 
 
 def check_bad_share(source: ClipSource | ImageSource, max_bad: float) -> None:

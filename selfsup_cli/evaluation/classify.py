@@ -17,8 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from selfsup_cli.config.transfer_images import Classifying
-from selfsup_cli.data.images import ImageSource
-from selfsup_cli.data.source import UNKNOWN
+from selfsup_cli.data.source import UNKNOWN, ImageSource
 from selfsup_cli.engine.devices import Hardware
 from selfsup_cli.engine.trainable import Batch, Update
 from selfsup_cli.errors import InputError

@@ -16,8 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from selfsup_cli.config.registry import unknown
-from selfsup_cli.data.images import ImageSource
-from selfsup_cli.data.source import ClipSource
+from selfsup_cli.data.source import ClipSource, ImageSource
 from selfsup_cli.engine import processes
 from selfsup_cli.engine.devices import Hardware
 from selfsup_cli.errors import InputError

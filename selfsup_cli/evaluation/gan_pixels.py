@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from selfsup_cli.data.framing import Crop, Region
-from selfsup_cli.data.images import ImageSource
+from selfsup_cli.data.source import ImageSource
 from selfsup_cli.errors import BadMediaError, InputError
 from selfsup_cli.evaluation.judges import Span
 from selfsup_cli.evaluation.reading import Unreadable, in_batches, read_items

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from selfsup_cli.data.images import ImageSource
+from selfsup_cli.data.source import ImageSource
 from selfsup_cli.engine.devices import Hardware
 from selfsup_cli.evaluation.reading import in_batches
 from selfsup_cli.evaluation.task import Told

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from selfsup_cli.data.framing import Plan
 from selfsup_cli.data.image_dataset import ImageDataset
-from selfsup_cli.data.images import ImageSource
 from selfsup_cli.data.loader import EpochLoader
+from selfsup_cli.data.source import ImageSource
 from selfsup_cli.engine.devices import Hardware
 from selfsup_cli.errors import InputError, TrainingError
 from selfsup_cli.evaluation.monitor import PretextAccuracy, question

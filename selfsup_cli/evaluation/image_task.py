@@ -13,7 +13,7 @@ from selfsup_cli.config.registry import PADDED
 from selfsup_cli.config.transfer_images import Classifying, ImageAugmentation
 from selfsup_cli.data.framing import Crop, Plan, RandomResizedCrop
 from selfsup_cli.data.image_dataset import ImageDataset
-from selfsup_cli.data.images import ImageSource
+from selfsup_cli.data.source import ImageSource
 from selfsup_cli.engine.devices import Hardware
 from selfsup_cli.errors import InputError
 from selfsup_cli.evaluation.fresh import first_samples, rescale_classifier
@@ -21,7 +21,8 @@ from selfsup_cli.evaluation.reading import in_batches
 from selfsup_cli.evaluation.task import ClassifierTask, Told
 from selfsup_cli.evaluation.views import Crops, ImageViews, read_images, shorter_side
 from selfsup_cli.models import Backbone
-from selfsup_cli.models.backbone import Spec, construct
+from selfsup_cli.models.backbone import Spec
+from selfsup_cli.models.building import construct
 from selfsup_cli.models.classifier import Classifier, HeadSpec
 from selfsup_cli.models.preact_resnet import PreActResNet
 from selfsup_cli.randomness import derive, generator

@@ -17,12 +17,12 @@ from torch.utils.data import Dataset
 from selfsup_cli.config.registry import PADDED
 from selfsup_cli.config.segment import SegmentAugmentation, TransferSegment
 from selfsup_cli.data.framing import Region
-from selfsup_cli.data.images import ImageSource
 from selfsup_cli.data.mask_dataset import GREY, MaskDataset, ScaledCrop
 from selfsup_cli.data.mask_source import open_masked
 from selfsup_cli.data.masked_images import MaskedImages
 from selfsup_cli.data.masks import VOID, Color, encode_mask
 from selfsup_cli.data.matched import strata
+from selfsup_cli.data.source import ImageSource
 from selfsup_cli.engine.devices import Hardware
 from selfsup_cli.engine.trainable import Batch, Update
 from selfsup_cli.errors import BadMediaError, InputError

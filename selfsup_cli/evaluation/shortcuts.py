@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from selfsup_cli.config.shortcuts import LocalProbes
 from selfsup_cli.data.framing import Plan
-from selfsup_cli.data.images import ImageSource
+from selfsup_cli.data.source import ImageSource
 from selfsup_cli.engine.devices import Hardware
 from selfsup_cli.engine.progress import Progress
 from selfsup_cli.engine.signals import StopFlag

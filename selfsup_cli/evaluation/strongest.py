@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from selfsup_cli.data.images import ImageSource
+from selfsup_cli.data.source import ImageSource
 from selfsup_cli.engine.devices import Hardware
 from selfsup_cli.evaluation.reading import in_batches
 from selfsup_cli.evaluation.views import ImageViews, read_images

@@ -20,8 +20,7 @@ import torch
 from torch import Tensor
 
 from selfsup_cli.data.framing import Sizing
-from selfsup_cli.data.images import ImageSource
-from selfsup_cli.data.source import LeftOut
+from selfsup_cli.data.source import ImageSource, LeftOut
 from selfsup_cli.randomness import generator
 from selfsup_cli.transforms.images import center_crop, random_orders, shuffle_tiles, tile_seams
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from selfsup_cli.data.images import ImageSource
+from selfsup_cli.data.source import ImageSource
 from selfsup_cli.errors import BadMediaError
 from selfsup_cli.evaluation.reading import Unreadable, read_items
 from selfsup_cli.models import InputSpec

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from selfsup_cli.data.images import ImageSource
+from selfsup_cli.data.source import ImageSource
 from selfsup_cli.jobs.visualize_images import some_canvases
 from selfsup_cli.methods.artifacts import Artifacts
 from selfsup_cli.models.alexnet_artifacts import Verdicts

@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from selfsup_cli.config.spotting import SampleArtifacts
-from selfsup_cli.data.images import ImageSource
+from selfsup_cli.data.source import ImageSource
 from selfsup_cli.engine.progress import Progress
 from selfsup_cli.engine.signals import StopFlag
 from selfsup_cli.evaluation import located

@@ -15,17 +15,17 @@ import torch
 
 from selfsup_cli.config.blocks import Machine, VideoData
 from selfsup_cli.config.presets import Resolved, dump, identity
-from selfsup_cli.data.images import ImageSource
+from selfsup_cli.data.clips import open_source
 from selfsup_cli.data.loader import killed_worker
 from selfsup_cli.data.pose_images import PoseImages
 from selfsup_cli.data.ring import Points
 from selfsup_cli.data.source import (
     QUARANTINED,
     ClipSource,
+    ImageSource,
     LeftOut,
     Split,
     check_bad_share,
-    open_source,
 )
 from selfsup_cli.data.view_pairs import Anchors
 from selfsup_cli.engine import processes

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from selfsup_cli.data.framing import Crop, Plan
-from selfsup_cli.data.images import ImageSource
+from selfsup_cli.data.source import ImageSource
 from selfsup_cli.errors import BadMediaError, InputError
 from selfsup_cli.jobs.method_weights import FILE, load_method
 from selfsup_cli.methods.artifacts import Artifacts

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from selfsup_cli.data.images import ImageSource
 from selfsup_cli.data.pose_images import PoseImages
-from selfsup_cli.data.source import UNKNOWN, ClipSource
+from selfsup_cli.data.source import UNKNOWN, ClipSource, ImageSource
 from selfsup_cli.errors import InputError
 from selfsup_cli.randomness import derive
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from selfsup_cli.data.images import ImageSource
-from selfsup_cli.data.source import ClipSource
+from selfsup_cli.data.source import ClipSource, ImageSource
 from selfsup_cli.evaluation.labelled import recording_of
 from selfsup_cli.jobs.subject import LEARNED, RANDOM
 from selfsup_cli.runs.report import Finding, Measurement, above, at_chance

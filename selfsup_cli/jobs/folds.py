@@ -9,8 +9,8 @@ import numpy as np
 from selfsup_cli.config.blocks import Train
 from selfsup_cli.config.transfer_images import Classifying
 from selfsup_cli.config.weighing import WEIGHED
-from selfsup_cli.data.images import ImageSource
 from selfsup_cli.data.loader import EpochLoader
+from selfsup_cli.data.source import ImageSource
 from selfsup_cli.engine.devices import Hardware, loader_workers
 from selfsup_cli.engine.fit import Fit
 from selfsup_cli.engine.progress import Progress

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from selfsup_cli.config.retrieval_images import RetrieveImages
-from selfsup_cli.data.images import ImageSource
+from selfsup_cli.data.source import ImageSource
 from selfsup_cli.engine import processes
 from selfsup_cli.engine.devices import Hardware, loader_workers
 from selfsup_cli.engine.progress import Progress

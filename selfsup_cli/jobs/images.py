@@ -8,9 +8,8 @@ from typing import Any
 
 from selfsup_cli.config.blocks import Data, Machine
 from selfsup_cli.config.images import ImageData
-from selfsup_cli.data.images import ImageSource
 from selfsup_cli.data.images import open_images as open_source
-from selfsup_cli.data.source import LeftOut, Split, check_bad_share
+from selfsup_cli.data.source import ImageSource, LeftOut, Split, check_bad_share
 from selfsup_cli.engine.devices import loader_workers
 from selfsup_cli.engine.progress import Progress
 from selfsup_cli.errors import InputError

@@ -12,9 +12,9 @@ import numpy as np
 from selfsup_cli.config.transfer_images import Classifying
 from selfsup_cli.config.weighing import LabelNoise
 from selfsup_cli.data import label_noise
-from selfsup_cli.data.images import ImageSource
 from selfsup_cli.data.label_noise import NoisyLabels
 from selfsup_cli.data.relabelled import Relabelled
+from selfsup_cli.data.source import ImageSource
 from selfsup_cli.engine.devices import Hardware, loader_workers
 from selfsup_cli.engine.progress import Progress
 from selfsup_cli.errors import InputError

@@ -12,8 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from selfsup_cli.data.images import ImageSource
-from selfsup_cli.data.source import ClipSource
+from selfsup_cli.data.source import ClipSource, ImageSource
 from selfsup_cli.engine import processes
 from selfsup_cli.engine.devices import Hardware, loader_workers
 from selfsup_cli.engine.progress import Progress

@@ -19,8 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from selfsup_cli.data.images import ImageSource
-from selfsup_cli.data.source import LeftOut
+from selfsup_cli.data.source import ImageSource, LeftOut
 from selfsup_cli.engine import signals
 from selfsup_cli.engine.devices import choose, loader_workers, tune_allocator
 from selfsup_cli.engine.progress import Progress

@@ -10,10 +10,11 @@ from torch import Tensor
 
 from selfsup_cli.config.blocks import VideoData
 from selfsup_cli.config.transfer import ActionClips
+from selfsup_cli.data.clips import open_source
 from selfsup_cli.data.files import open_listing
 from selfsup_cli.data.ids import PackedIds
 from selfsup_cli.data.listing import SUFFIXES, Listing
-from selfsup_cli.data.source import ClipSource, open_source
+from selfsup_cli.data.source import ClipSource
 from selfsup_cli.engine.devices import Hardware
 from selfsup_cli.engine.progress import Progress
 from selfsup_cli.evaluation.clips import ClipProtocol, ProtocolPlan, in_batches, read_videos

@@ -9,8 +9,9 @@ import numpy as np
 from selfsup_cli.config.images import ImageData
 from selfsup_cli.data.ids import PackedIds
 from selfsup_cli.data.image_files import open_image_files
-from selfsup_cli.data.images import ImageSource, open_images
+from selfsup_cli.data.images import open_images
 from selfsup_cli.data.listing import IMAGE_SUFFIXES, Listing
+from selfsup_cli.data.source import ImageSource
 from selfsup_cli.engine.devices import Hardware
 from selfsup_cli.engine.progress import Progress
 from selfsup_cli.evaluation.classify import probabilities

@@ -12,9 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from selfsup_cli.data.images import ImageSource
 from selfsup_cli.data.masks import Color
-from selfsup_cli.data.source import LeftOut
+from selfsup_cli.data.source import ImageSource, LeftOut
 from selfsup_cli.engine import signals
 from selfsup_cli.engine.devices import choose, loader_workers, tune_allocator
 from selfsup_cli.engine.progress import Progress

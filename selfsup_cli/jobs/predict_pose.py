@@ -17,12 +17,11 @@ from torch import Tensor
 
 from selfsup_cli.config.joints import JOINTS
 from selfsup_cli.data import video
-from selfsup_cli.data.images import ImageSource
 from selfsup_cli.data.listing import IMAGE_SUFFIXES, SUFFIXES
 from selfsup_cli.data.multiview import Camera
 from selfsup_cli.data.multiview_raw import RawRecording, RawView, RecordingMaker
 from selfsup_cli.data.pictures import ImagePictures, VideoPictures
-from selfsup_cli.data.source import LeftOut
+from selfsup_cli.data.source import ImageSource, LeftOut
 from selfsup_cli.engine import signals
 from selfsup_cli.engine.devices import Hardware, choose, tune_allocator
 from selfsup_cli.engine.progress import Progress

@@ -13,7 +13,7 @@ import numpy as np
 from selfsup_cli.config.image_evaluation import ProbeImages
 from selfsup_cli.config.presets import Resolved
 from selfsup_cli.config.registry import unknown
-from selfsup_cli.data.images import ImageSource
+from selfsup_cli.data.source import ImageSource
 from selfsup_cli.engine import processes, signals
 from selfsup_cli.engine.devices import Hardware, choose, loader_workers, tune_allocator
 from selfsup_cli.engine.progress import Progress
@@ -32,7 +32,7 @@ from selfsup_cli.jobs.repeats import mean_of
 from selfsup_cli.jobs.subject import LEARNED, RANDOM, Subject, load_subject
 from selfsup_cli.jobs.thesis import beside_layer
 from selfsup_cli.models import Backbone
-from selfsup_cli.models.alexnet import unpadded
+from selfsup_cli.models.unpadded import unpadded
 from selfsup_cli.runs import report as reports
 from selfsup_cli.runs.report import Finding, Measurement, Picture, ProtocolValue, Report
 from selfsup_cli.runs.run import Run

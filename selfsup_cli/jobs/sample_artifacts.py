@@ -11,8 +11,7 @@ from torch import Tensor
 from selfsup_cli.config.images import ImageData
 from selfsup_cli.config.presets import Resolved
 from selfsup_cli.config.spotting import SampleArtifacts
-from selfsup_cli.data.images import ImageSource
-from selfsup_cli.data.source import Split
+from selfsup_cli.data.source import ImageSource, Split
 from selfsup_cli.engine import signals
 from selfsup_cli.engine.devices import choose
 from selfsup_cli.engine.progress import Progress

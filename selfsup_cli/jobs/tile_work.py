@@ -10,7 +10,7 @@ import torch
 
 from selfsup_cli.config.evaluation import LinearHeads
 from selfsup_cli.config.tiles import ProbeTiles
-from selfsup_cli.data.images import ImageSource
+from selfsup_cli.data.source import ImageSource
 from selfsup_cli.engine import processes
 from selfsup_cli.engine.devices import Hardware, loader_workers
 from selfsup_cli.engine.progress import Progress

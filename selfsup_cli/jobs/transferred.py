@@ -14,10 +14,9 @@ from selfsup_cli.config.blocks import Optim
 from selfsup_cli.config.transfer_images import Classifying, ImageStart
 from selfsup_cli.config.weighing import LabelNoise, WeighedOptim
 from selfsup_cli.data.boxes import BoxedImages
-from selfsup_cli.data.images import ImageSource
 from selfsup_cli.data.masked_images import MaskedImages
 from selfsup_cli.data.pose_images import PoseImages
-from selfsup_cli.data.source import UNKNOWN, ClipSource, LeftOut
+from selfsup_cli.data.source import UNKNOWN, ClipSource, ImageSource, LeftOut
 from selfsup_cli.evaluation.classify import Marks, chances, precisions
 from selfsup_cli.evaluation.clip_task import Answers
 from selfsup_cli.evaluation.detect_scores import FoundBoxes

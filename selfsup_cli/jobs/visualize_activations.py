@@ -22,8 +22,7 @@ from selfsup_cli.config.evaluation import Subject as Settings
 from selfsup_cli.config.looks import VisualizeActivations
 from selfsup_cli.config.presets import Resolved
 from selfsup_cli.config.registry import unknown
-from selfsup_cli.data.images import ImageSource
-from selfsup_cli.data.source import LeftOut
+from selfsup_cli.data.source import ImageSource, LeftOut
 from selfsup_cli.engine import signals
 from selfsup_cli.engine.devices import choose, loader_workers, tune_allocator
 from selfsup_cli.engine.progress import Progress

@@ -16,7 +16,7 @@ from selfsup_cli.config.images import ImageData
 from selfsup_cli.config.looks import VisualizeGradcam
 from selfsup_cli.config.presets import Resolved
 from selfsup_cli.config.registry import METHODS, unknown
-from selfsup_cli.data.images import ImageSource
+from selfsup_cli.data.source import ImageSource
 from selfsup_cli.engine.devices import choose
 from selfsup_cli.engine.progress import Progress
 from selfsup_cli.errors import BadMediaError, InputError

@@ -14,8 +14,8 @@ from selfsup_cli.config.image_pretrain import ImageFraming, PretrainImages
 from selfsup_cli.config.presets import Resolved
 from selfsup_cli.config.registry import TRANSFORMS
 from selfsup_cli.data.framing import Crop
-from selfsup_cli.data.images import ImageSource
 from selfsup_cli.data.loader import killed_worker, quiet_worker
+from selfsup_cli.data.source import ImageSource
 from selfsup_cli.engine.devices import loader_workers
 from selfsup_cli.engine.progress import Progress
 from selfsup_cli.errors import BadMediaError, InputError

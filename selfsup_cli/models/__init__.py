@@ -1,6 +1,7 @@
 """Networks, and the contract that all of them keep."""
 
-from selfsup_cli.models.backbone import Backbone, InputSpec, build
+from selfsup_cli.models.backbone import Backbone, InputSpec
+from selfsup_cli.models.building import build
 from selfsup_cli.models.heads import LinearHead
 from selfsup_cli.models.weights import load_backbone, save_backbone, sidecar_path
 

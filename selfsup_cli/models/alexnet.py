@@ -8,9 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from selfsup_cli.config.registry import PADDED
 from selfsup_cli.errors import InputError
-from selfsup_cli.models.backbone import Backbone, Spec, construct
+from selfsup_cli.models.backbone import Backbone, Spec
 from selfsup_cli.models.layers import SameConv2d, SameMaxPool2d, truncated_normal
 
 _norm2d = partial(nn.BatchNorm2d, momentum=0.025, eps=1e-3)
@@ -72,26 +71,6 @@ class AlexNet(Backbone):
     def init_weight(self, module: nn.Conv2d | nn.Conv3d | nn.Linear, g: torch.Generator) -> None:
         sigma = _SIGMA_FC if isinstance(module, nn.Linear) else _SIGMA_CONV
         truncated_normal(module.weight, sigma, g)
-
-
-def unpadded(backbone: Backbone, crop: int = 227, resize: int | None = None) -> Backbone:
-    """A copy of an AlexNet's convolutions without padding, for larger crops, on the CPU.
-
-    They are cut out of images of `resize` pixels (default: as many as the crop has). Raises
-    InputError for another network.
-    """
-    if backbone.arch not in PADDED:
-        raise InputError(
-            f"{backbone.arch} has only its own padding and cannot do without it, as views.unpadded "
-            "asks: use --set views.unpadded=null",
-            kind="network",
-        )
-    size = {"padding": "valid", "crop": crop, "resize": (resize or crop, resize or crop)}
-    other = construct(Spec.model_validate({**backbone.spec, **size})).allocate()
-    state = backbone.state_dict()
-    other.load_state_dict({name: state[name] for name in other.state_dict()})
-    other.trained_on = backbone.trained_on
-    return other.train(backbone.training)
 
 
 class _Convolution(nn.Module):

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from selfsup_cli.models.backbone import Backbone, Judging, Spec, construct
+from selfsup_cli.models.backbone import Backbone, Judging, Spec
 from selfsup_cli.models.gan import (
     Discriminator,
     Layout,
@@ -79,7 +79,9 @@ def backbone_of(
             "judging": {**judging, "norm": "none" if norm == "spectral" else norm},
         }
     )
-    backbone = construct(spec).allocate()
+    with torch.device("meta"):
+        backbone = DiscriminatorBackbone(spec)
+    backbone.allocate()
     source = copy.deepcopy(discriminator).cpu().eval()
     with torch.no_grad():
         for name in backbone.state_dict():

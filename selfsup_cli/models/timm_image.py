@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from selfsup_cli.config.registry import TIMM, unknown
 from selfsup_cli.errors import InputError
-from selfsup_cli.models.absorb import strip
-from selfsup_cli.models.backbone import Backbone, Spec, construct
+from selfsup_cli.models.backbone import Backbone, Spec
+from selfsup_cli.models.batch_norm import strip
 from selfsup_cli.randomness import lent
 
 # What timm's networks raise where an image does not fit.
@@ -55,8 +55,10 @@ class TimmImage(Backbone):
     def parts(self, layer: str) -> tuple[list[nn.Module], list[nn.Module]]:
         index = self._index(layer)
         with torch.device("meta"):
-            twin: Any = construct(self._spec).network
-            twin.eval()
+            whole = TimmImage(self._spec)
+            if self._spec.absorbed:
+                strip(whole)
+            twin: Any = whole.network.eval()
             x = torch.zeros(1, *self.input.shape)
         ran: set[str] = set()
         for name, module in twin.named_modules():

@@ -21,7 +21,8 @@ from torch import Tensor, nn
 
 from selfsup_cli.config.fields import Model
 from selfsup_cli.errors import InputError, MachineError
-from selfsup_cli.models.backbone import Backbone, Spec, construct, problems_in
+from selfsup_cli.models.backbone import Backbone, Spec, problems_in
+from selfsup_cli.models.building import construct
 from selfsup_cli.runs.atomic import write_bytes, write_json
 from selfsup_cli.runs.seal import opened, sealed
 

@@ -20,7 +20,8 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from selfsup_cli.models import Backbone
-from selfsup_cli.models.backbone import Spec, construct
+from selfsup_cli.models.backbone import Spec
+from selfsup_cli.models.building import construct
 
 Box = tuple[tuple[int, int], ...]
 """For each axis the first pixel and the one after the last."""

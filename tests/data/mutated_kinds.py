@@ -21,9 +21,9 @@ from selfsup_cli.config.blocks import VideoData
 from selfsup_cli.config.finding import builtin_root
 from selfsup_cli.config.presets import resolve
 from selfsup_cli.data import packing
+from selfsup_cli.data.clips import open_source
 from selfsup_cli.data.index import index_path
 from selfsup_cli.data.pack_about import Coding
-from selfsup_cli.data.source import open_source
 from selfsup_cli.engine.checkpoints import Checkpoints, read_tensors
 from selfsup_cli.errors import BadMediaError, InputError
 from selfsup_cli.evaluation.cache import VIDEO, FeatureCache

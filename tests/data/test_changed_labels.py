@@ -11,9 +11,10 @@ from PIL import Image
 
 from selfsup_cli.config.images import ImageData, Rendered
 from selfsup_cli.data.framing import Crop
-from selfsup_cli.data.images import ImageSource, open_images
+from selfsup_cli.data.images import open_images
 from selfsup_cli.data.label_noise import uniform
 from selfsup_cli.data.relabelled import Relabelled
+from selfsup_cli.data.source import ImageSource
 from selfsup_cli.errors import InputError
 from selfsup_cli.randomness import generator
 

@@ -19,10 +19,11 @@ from videos import write_video
 from selfsup_cli.config.blocks import VideoData
 from selfsup_cli.data import check, image, image_check, packing, processes, quarantine, video
 from selfsup_cli.data.check import Checked, Leak, Task, Verdict, check_files, look_at
+from selfsup_cli.data.clips import open_source
 from selfsup_cli.data.pack_about import Coding
 from selfsup_cli.data.pack_check import check_pack
 from selfsup_cli.data.pack_layout import START
-from selfsup_cli.data.source import LeftOut, open_source
+from selfsup_cli.data.source import LeftOut
 from selfsup_cli.errors import BadMediaError, InputError
 
 # What is said of the unusual ones. All that is not listed here must be bad or no media at all.

@@ -14,8 +14,8 @@ from test_image_sources import opened
 from selfsup_cli.config.images import Rendered
 from selfsup_cli.data.framing import Crop, RandomResizedCrop
 from selfsup_cli.data.image_dataset import ImageDataset
-from selfsup_cli.data.images import ImageSource
 from selfsup_cli.data.loader import EpochLoader
+from selfsup_cli.data.source import ImageSource
 from selfsup_cli.errors import BadMediaError, TrainingError
 
 SMALL = Rendered(images=24, test_images=8)

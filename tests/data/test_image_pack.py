@@ -21,11 +21,11 @@ from selfsup_cli.config.blocks import VideoData
 from selfsup_cli.config.images import ImageData
 from selfsup_cli.data import packing_images
 from selfsup_cli.data.check_images import check_images, is_images
+from selfsup_cli.data.clips import open_source
 from selfsup_cli.data.image_dataset import ImageDataset
 from selfsup_cli.data.pack_about import ImageCoding
 from selfsup_cli.data.pack_layout import START
 from selfsup_cli.data.packing import Packed
-from selfsup_cli.data.source import open_source
 from selfsup_cli.errors import BadMediaError, InputError
 from selfsup_cli.jobs import data as job
 

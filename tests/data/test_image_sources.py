@@ -15,8 +15,8 @@ from pictures import encoded, put
 
 from selfsup_cli.config.images import ImageData
 from selfsup_cli.data import image, image_files
-from selfsup_cli.data.images import ImageSource, open_images
-from selfsup_cli.data.source import LeftOut, check_bad_share
+from selfsup_cli.data.images import open_images
+from selfsup_cli.data.source import ImageSource, LeftOut, check_bad_share
 from selfsup_cli.errors import BadMediaError, InputError, TrainingError
 
 

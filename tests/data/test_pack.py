@@ -25,13 +25,14 @@ from videos import write_video
 
 from selfsup_cli.config.blocks import VideoData
 from selfsup_cli.data import frame_codec, pack_layout, packing
+from selfsup_cli.data.clips import open_source
 from selfsup_cli.data.files import FileSource
 from selfsup_cli.data.loader import ClipDataset, ClipPlan, EpochLoader
 from selfsup_cli.data.pack import PackSource
 from selfsup_cli.data.pack_about import Coding
 from selfsup_cli.data.pack_layout import START
 from selfsup_cli.data.pack_part import Part
-from selfsup_cli.data.source import ClipSource, LeftOut, open_source
+from selfsup_cli.data.source import ClipSource, LeftOut
 from selfsup_cli.errors import BadMediaError, InputError, MachineError
 
 FORK = multiprocessing.get_context("fork")

@@ -14,9 +14,10 @@ import pytest
 from videos import write_video
 
 from selfsup_cli.config.blocks import VideoData
+from selfsup_cli.data.clips import open_source
 from selfsup_cli.data.files import FileSource
 from selfsup_cli.data.ids import PackedIds
-from selfsup_cli.data.source import ClipSource, LeftOut, check_bad_share, open_source
+from selfsup_cli.data.source import ClipSource, LeftOut, check_bad_share
 from selfsup_cli.errors import BadMediaError, InputError, TrainingError
 
 Fill = Callable[[Path, Iterable[str]], Path]

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from selfsup_cli.config.generated import Measures
 from selfsup_cli.config.images import ImageData, Rendered
-from selfsup_cli.data.images import ImageSource, open_images
+from selfsup_cli.data.images import open_images
+from selfsup_cli.data.source import ImageSource
 from selfsup_cli.errors import InputError
 from selfsup_cli.evaluation import gan_store
 from selfsup_cli.evaluation.frechet import Moments, frechet_distance

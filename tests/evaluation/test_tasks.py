@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from selfsup_cli.config.presets import resolve
 from selfsup_cli.config.registry import TASKS
 from selfsup_cli.config.transfer import OrderPairs, SyncPairs, TransferVideo
-from selfsup_cli.data.source import open_source
+from selfsup_cli.data.clips import open_source
 from selfsup_cli.evaluation import action, order, sync
 from selfsup_cli.evaluation.clip_task import Answers
 from selfsup_cli.evaluation.tasks import task_of

@@ -15,7 +15,7 @@ import pytest
 from harness import Server
 
 from selfsup_cli.config.blocks import VideoData
-from selfsup_cli.data.source import open_source
+from selfsup_cli.data.clips import open_source
 from selfsup_cli.engine.checkpoints import Checkpoints
 from selfsup_cli.errors import InputError
 from selfsup_cli.models import load_backbone

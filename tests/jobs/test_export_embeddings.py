@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from selfsup_cli.config.presets import Resolved, resolve
-from selfsup_cli.data.source import open_source
+from selfsup_cli.data.clips import open_source
 from selfsup_cli.errors import InputError, MachineError, TrainingError
 from selfsup_cli.evaluation.features import Features
 from selfsup_cli.jobs import export_embeddings as job

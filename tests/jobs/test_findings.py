@@ -9,8 +9,9 @@ import pytest
 
 from selfsup_cli.config.blocks import VideoData
 from selfsup_cli.config.images import ImageData
-from selfsup_cli.data.images import ImageSource, open_images
-from selfsup_cli.data.source import ClipSource, open_source
+from selfsup_cli.data.clips import open_source
+from selfsup_cli.data.images import open_images
+from selfsup_cli.data.source import ClipSource, ImageSource
 from selfsup_cli.evaluation.probe import ProbeResult
 from selfsup_cli.jobs.findings import Probed, of_probe, seen_before, shared_recordings
 from selfsup_cli.runs.report import accuracy

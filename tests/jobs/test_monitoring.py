@@ -7,7 +7,7 @@ import pytest
 from pretraining import preset
 
 from selfsup_cli.config.video import ClipAugmentation, PretrainVideo
-from selfsup_cli.data.source import open_source
+from selfsup_cli.data.clips import open_source
 from selfsup_cli.engine.devices import choose
 from selfsup_cli.engine.progress import Progress
 from selfsup_cli.jobs import common

@@ -7,7 +7,7 @@ import torch
 
 from selfsup_cli.config.evaluation import Retrieve
 from selfsup_cli.config.presets import resolve
-from selfsup_cli.data.source import open_source
+from selfsup_cli.data.clips import open_source
 from selfsup_cli.engine.devices import choose
 from selfsup_cli.engine.progress import Progress
 from selfsup_cli.engine.signals import StopFlag

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from selfsup_cli.errors import InputError
 from selfsup_cli.models import Backbone, build, load_backbone, save_backbone
 from selfsup_cli.models.absorb import absorbed
-from selfsup_cli.models.alexnet import unpadded
+from selfsup_cli.models.unpadded import unpadded
 
 SMALL: dict[str, dict[str, Any]] = {
     "alexnet": {"width": 0.125},

@@ -16,10 +16,11 @@ from torch import Tensor, nn
 from selfsup_cli.config.registry import ARCHS, archs, find_arch
 from selfsup_cli.errors import InputError
 from selfsup_cli.models import Backbone, LinearHead, build, load_backbone, save_backbone
-from selfsup_cli.models.alexnet import unpadded
-from selfsup_cli.models.backbone import Spec, construct
+from selfsup_cli.models.backbone import Spec
+from selfsup_cli.models.building import construct
 from selfsup_cli.models.classifier import Classifier, HeadSpec
 from selfsup_cli.models.layers import SameConv2d, SameMaxPool2d
+from selfsup_cli.models.unpadded import unpadded
 from selfsup_cli.randomness import lent
 
 CONVNEXT, VIT, LEVIT = (

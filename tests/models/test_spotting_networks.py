@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from selfsup_cli.errors import InputError
-from selfsup_cli.models.alexnet import unpadded
 from selfsup_cli.models.alexnet_artifacts import (
     AlexNetLRN,
     Discriminator,
@@ -18,6 +17,7 @@ from selfsup_cli.models.alexnet_artifacts import (
     ShiftNorm2d,
 )
 from selfsup_cli.models.backbone import Spec
+from selfsup_cli.models.unpadded import unpadded
 
 WIDTHS = (96, 256, 384, 384, 256)
 

@@ -36,3 +36,7 @@ class PretrainBilevel(Classifying):
     def task(self) -> str:
         """The task that is trained."""
         return "classify"
+
+    @property
+    def about_labels(self) -> bool:
+        return True

@@ -164,6 +164,14 @@ def test_a_run_that_was_stopped_ends_as_if_it_had_not(
 
 
 @pytest.mark.usefixtures("undrawn")
+def test_plain_training_on_right_labels_says_how_well_they_are_fitted(arrays: Path) -> None:
+    run = trained(arrays, "plain", "optim.name=sgd", "suspects.on=false", noise=0)
+    report = run.report()
+    assert report is not None
+    assert {"training labels", "gap"} <= {one.name for one in report.measurements}
+
+
+@pytest.mark.usefixtures("undrawn")
 def test_labels_of_a_file_are_trained_on(arrays: Path) -> None:
     drawn = trained(arrays, "drawn", "train.epochs=1")
     noise = drawn.path / "noise.csv"

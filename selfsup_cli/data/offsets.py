@@ -235,8 +235,8 @@ def _found(
         doubt = "the recordings are too short to be moved against each other"
     elif max(high - lags[best], lags[best] - low) > reach:
         doubt = f"it may lie anywhere from {low:.0f} to {high:.0f} frames"
-    elif best in (0, len(lags) - 1):
-        doubt = "the best offset is the farthest that was tried"
+    elif low <= lags[0] or high >= lags[-1]:
+        doubt = "its interval ends where the recordings overlap too little to try farther offsets"
     elif (rival := _rival(lags, again, best, reach)) is not None:
         doubt = f"{rival:+d} frames would do about as well"
     return Offset(lags, scores, int(lags[best]), peak, min(low, peak), max(high, peak), doubt)

@@ -119,6 +119,17 @@ def test_scores_of_a_network() -> None:
     assert doubtful.doubt, "noise alone"
 
 
+def test_an_interval_that_ends_at_what_was_tried_tells_nothing() -> None:
+    lags = searched(120, 120, 30)
+    scores = [np.zeros(120 - abs(lag)) for lag in lags.tolist()]
+    scores[-2][:] = 1.0
+    scores[-1][:45], scores[-1][45:] = 1.5, 0.4  # worse on the whole, better in half of the draws
+    times = [np.arange(len(one)) + max(0, -lag) for lag, one in zip(lags, scores, strict=True)]
+    found = by_scores(lags, scores, times, 120, RATE)
+    assert (found.best, found.high) == (29, 30)
+    assert "farther offsets" in found.doubt
+
+
 def test_a_recording_that_runs_away() -> None:
     source = profile(6000)
     ticks = np.arange(5900) * 1.0004  # 24 milliseconds a minute

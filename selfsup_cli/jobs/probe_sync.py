@@ -355,16 +355,16 @@ def _of(rows: Sequence[Measurement], kind: str) -> dict[int, Measurement]:
 
 
 def _curves(rows: Sequence[Measurement]) -> list[Curve]:
-    found: dict[str, list[tuple[float, float]]] = {}
+    found: dict[str, list[tuple[float, Measurement]]] = {}
     for row in rows:
         points = found.setdefault(str(row.protocol["who"]), [])
-        points.append((float(str(row.protocol["gap"])), row.value))
+        points.append((float(str(row.protocol["gap"])), row))
     return [
-        Curve(
+        Curve.measured(
+            points,
             name=who,
             x_label=f"Δ, frames at {RATE} Hz",
             y_label="synchronised or not, accuracy in %",
-            points=sorted(points),
             chance=50.0,
         )
         for who, points in found.items()

@@ -95,13 +95,13 @@ def over_rows(experiment: Experiment, numbers: Numbers) -> list[Curve]:
     """For every column the lines that its rows give points to, as far as there are numbers."""
     drawn = []
     for column in experiment.columns:
-        lines: dict[str, list[tuple[float, float]]] = {}
+        lines: dict[str, list[tuple[float, Measurement]]] = {}
         for row in experiment.rows:
             number = numbers.get((row.key, column.key))
             if row.line is not None and row.at is not None and number is not None:
-                lines.setdefault(row.line, []).append((row.at, number.value))
+                lines.setdefault(row.line, []).append((row.at, number))
         drawn += [
-            Curve(name=name, x_label=experiment.axis, y_label=column.head, points=sorted(points))
+            Curve.measured(points, name=name, x_label=experiment.axis, y_label=column.head)
             for name, points in lines.items()
         ]
     return drawn

@@ -50,8 +50,8 @@ def spark(curve: Curve, width: int) -> str:
     parts = [
         values[i * len(values) // count : (i + 1) * len(values) // count] for i in range(count)
     ]
-    # Divided before they are added, and halved before they are taken apart: nothing overflows.
-    means = [sum(value / len(part) for value in part) / 2 for part in parts]
+    # Halved and divided before they are added or taken apart: nothing overflows.
+    means = [sum(value / 2 / len(part) for value in part) for part in parts]
     low, high = min(means, default=0.0), max(means, default=0.0)
     span = (high - low) or 1.0
     return "".join(SPARKS[round((mean - low) / span * (len(SPARKS) - 1))] for mean in means)

@@ -116,13 +116,31 @@ class Finding(_Model):
 
 
 class Curve(_Model):
-    """A line to draw, as (x, y) points in order of x; `chance` is what of y needs no learning."""
+    """A line to draw, as (x, y) points in order of x; `chance` is what of y needs no learning.
+
+    `intervals`, where they are known, are the lowest and highest y of each point.
+    """
 
     name: str
     x_label: str
     y_label: str
     points: list[tuple[float, float]]
     chance: float | None = None
+    intervals: list[tuple[float, float] | None] | None = None
+
+    @classmethod
+    def measured(cls, found: Sequence[tuple[float, Measurement]], **about: Any) -> Curve:
+        """A line through measurements, each at its x, with their intervals."""
+        rows = sorted(found, key=lambda one: one[0])
+        bars = [
+            None if row.interval is None else (row.interval.low, row.interval.high)
+            for _, row in rows
+        ]
+        return cls(
+            points=[(x, row.value) for x, row in rows],
+            intervals=bars if any(bars) else None,
+            **about,
+        )
 
 
 class Picture(_Model):

@@ -28,8 +28,8 @@ _BLOCKS = "▁▂▃▄▅▆▇█"
 def draw(path: Path, curves: Sequence[Curve], *, title: str = "") -> None:
     """Write `curves` as a PNG: one panel for each y label, in order of appearance.
 
-    Long curves are drawn faintly with their running mean; short ones with their points. Chance is
-    a dashed line.
+    Long curves are drawn faintly with their running mean; short ones with their points, and upright
+    bars for intervals. Chance is a dashed line.
     """
     panels: dict[str, list[Curve]] = {}
     for curve in curves:
@@ -73,6 +73,9 @@ def _panel(axes: Axes, label: str, curves: Sequence[Curve]) -> None:
             (line,) = axes.plot(
                 x, y, style, color=colour, linewidth=1.7, marker="o", markersize=3.5
             )
+        for at, bar in zip(x, curve.intervals or (), strict=False):
+            if bar is not None:
+                axes.plot([at, at], bar, color=colour, linewidth=1.1, alpha=0.5, zorder=1)
         lines.append(line)
     names = [curve.name for curve in curves]
     for chance in dict.fromkeys(c.chance for c in curves if c.chance is not None):

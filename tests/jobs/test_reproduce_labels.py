@@ -15,6 +15,7 @@ from selfsup_cli.jobs.reproduce_combined import over_rows
 from selfsup_cli.jobs.reproduce_plan import Given, Plan, plan
 from selfsup_cli.jobs.reproduce_table import thesis_numbers
 from selfsup_cli.runs.report import Measurement
+from selfsup_cli.runs.statistics import Interval
 
 
 def planned(name: str, scale: ScaleName = "smoke", **given: Any) -> Plan:
@@ -107,6 +108,12 @@ def test_levels_of_noise_are_points_of_two_lines() -> None:
     assert (sgd.name, sgd.x_label, sgd.y_label) == ("SGD", "wrong labels, %", "Test")
     assert sgd.points == [(0.0, 88.0), (50.0, 47.0), (70.0, 30.0)]
     assert bilevel.points == [(50.0, 73.0)]
+    assert sgd.intervals is None
+    sure = numbers["sgd-0.5", "test"].model_copy(
+        update={"interval": Interval(low=40.0, high=54.0, method="95% Wilson")}
+    )
+    sgd, _ = over_rows(found, numbers | {("sgd-0.5", "test"): sure})
+    assert sgd.intervals == [None, (40.0, 54.0), None]
 
 
 def test_a_point_has_a_place(tmp_path: Path) -> None:

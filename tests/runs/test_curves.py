@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import example, given
@@ -19,6 +21,7 @@ def curve(*ys: float, name: str = "c", y_label: str = "y") -> Curve:
 
 @given(st.lists(FINITE, max_size=50), st.integers(1, 20))
 @example([1.7e308, 1.7e308, -1.7e308], 1)
+@example([sys.float_info.max] * 3, 1)
 @example([5e-324, 0.0], 2)
 def test_a_line_is_as_wide_as_it_may_be(values: list[float], width: int) -> None:
     line = spark(curve(*values), width)

@@ -54,6 +54,15 @@ def test_curves_with_one_label_share_a_panel(tmp_path: Path, panels: list[Any]) 
         assert image.getpixel((0, 0))[:3] == (255, 255, 255)
 
 
+def test_intervals_are_upright_bars(tmp_path: Path, panels: list[Any]) -> None:
+    line = Curve(
+        name="a", x_label="x", y_label="y", points=[(1, 5), (2, 6)], intervals=[(4, 7), None]
+    )
+    draw(tmp_path / "a.png", [line])
+    (bar,) = (one for one in panels[0].lines if list(one.get_xdata()) == [1, 1])
+    assert list(bar.get_ydata()) == [4, 7]
+
+
 def test_chance_is_a_dashed_line_with_a_name(tmp_path: Path, panels: list[Any]) -> None:
     both = [curve(name, "accuracy").model_copy(update={"chance": 0.25}) for name in "ab"]
     draw(tmp_path / "c.png", [*both, curve("lr", "learning rate")])

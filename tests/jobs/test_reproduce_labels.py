@@ -50,8 +50,10 @@ def test_baselines_of_figure_8_2_are_those_of_table_8_1(scale: ScaleName) -> Non
 def test_wrong_labels_of_table_8_4_are_those_of_its_first_row(scale: ScaleName) -> None:
     laid = planned("table-8.4", scale)
     teacher = laid.cells["sgd", "teacher"]
-    assert teacher == laid.cells["bilevel", "teacher"] == laid.cells["sgd", "clean"]
-    assert len(laid.stages) == 4
+    assert teacher == laid.cells["bilevel", "teacher"]
+    # What learns 1,024 images to the end predicts too few wrong labels: there it stops early.
+    assert (teacher == laid.cells["sgd", "clean"]) is (scale != "smoke")
+    assert len(laid.stages) == (5 if scale == "smoke" else 4)
     for row in ("sgd", "bilevel"):
         stage = laid.stages[laid.cells[row, "noisy"]]
         found: Any = stage.resolved.preset

@@ -7,6 +7,7 @@ aliases and tags are errors.
 
 from __future__ import annotations
 
+import copy
 import io
 import math
 import os
@@ -14,6 +15,7 @@ import re
 import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from ruamel.yaml import YAML
@@ -102,6 +104,13 @@ def read(path: str | os.PathLike[str]) -> Document:
 
 def parse(text: str) -> Document:
     """Parse one YAML document. Raises `UnreadableError` where the text is not YAML."""
+    parsed = _parsed(text)
+    return Document(copy.deepcopy(parsed.data), dict(parsed.lines), list(parsed.problems))
+
+
+# An experiment of the thesis names others, and its stages share presets: each is parsed once.
+@lru_cache(maxsize=256)
+def _parsed(text: str) -> Document:
     try:
         events = YAML(typ="safe", pure=True).parse(text)
         return _Builder().build(events)

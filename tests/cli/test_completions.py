@@ -168,8 +168,9 @@ def test_an_option_that_takes_a_value_in_some_commands_only_is_refused() -> None
 
 
 def test_every_command_and_option_stands_in_every_file() -> None:
+    texts = generated().values()
     for node in nodes(typer.main.get_command(app)):
-        for text in generated().values():
+        for text in texts:
             assert all(name in text for name, _ in node.commands)
             for flag in node.flags:
                 for spelling in flag.spellings:
